@@ -1,0 +1,142 @@
+"""The `fusionproxy` command: one frozen dataclass per subcommand, parsed by tyro.
+
+Only the chosen subcommand's module is imported, so that `fusionproxy fuse` starts
+without JAX.
+"""
+
+import dataclasses
+import importlib
+import runpy
+import sys
+from pathlib import Path
+
+from fusionproxy_jax import __version__
+from fusionproxy_jax.errors import FusionProxyError
+
+# Subcommand -> (module under fusionproxy_jax.commands, class, one line of help).
+COMMANDS = {
+    "fuse": ("fuse", "Fuse", "fuse files or folders of visible and infrared images"),
+    "quickstart": ("quickstart", "Quickstart", "run the whole chain in miniature"),
+    "teach": ("teach", "Teach", "draw the teacher ensemble of every training image"),
+    "train": ("train", "Train", "distil a student from a teacher cache"),
+    "export": ("export", "Export", "write a trained student as ONNX and safetensors"),
+    "evaluate": ("evaluate", "Evaluate", "fusion metrics of a student and controls"),
+    "describe": ("describe", "Describe", "parameters and multiply-adds of a network"),
+    "bench": ("bench", "Bench", "measure latency or training throughput"),
+}
+
+
+def _usage() -> str:
+    lines = [f"  {name:<12}{line}" for name, (_, _, line) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: fusionproxy COMMAND [OPTIONS]   (fusionproxy COMMAND --help)",
+            "",
+            *lines,
+        ]
+    )
+
+
+def _load_config(path: Path) -> object:
+    """Returns `get_config()` of an experiment file run by path."""
+    if not path.is_file():
+        raise FusionProxyError(f"no experiment file at {path}; see experiments/")
+    names = runpy.run_path(str(path))
+    if "get_config" not in names:
+        raise FusionProxyError(f"{path} defines no get_config() -> Config")
+    return names["get_config"]()
+
+
+def _split_config(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """Takes `--config FILE` out of `arguments`; its values become the defaults."""
+    for position, argument in enumerate(arguments):
+        if argument == "--config":
+            if position + 1 == len(arguments):
+                raise FusionProxyError("--config needs the path of an experiment file")
+            rest = arguments[:position] + arguments[position + 2 :]
+            return Path(arguments[position + 1]), rest
+        if argument.startswith("--config="):
+            rest = arguments[:position] + arguments[position + 1 :]
+            return Path(argument.removeprefix("--config=")), rest
+    return None, arguments
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one subcommand and returns its exit code; lets `FusionProxyError` through.
+
+    A command class is a frozen dataclass with `run()`; one with a `config` field takes
+    `--config FILE`, and every field of the config as an override
+    (`--loss.routing-temperature 0.3`).
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise FusionProxyError(
+            f"no command {name!r}; commands are {', '.join(COMMANDS)}"
+        )
+    module_name, class_name, _ = COMMANDS[name]
+    module = importlib.import_module(f"fusionproxy_jax.commands.{module_name}")
+    command_class = getattr(module, class_name)
+
+    import tyro
+
+    keywords = {}
+    if "config" in {field.name for field in dataclasses.fields(command_class)}:
+        path, rest = _split_config(rest)
+        if path is not None:
+            keywords["config"] = _load_config(path)
+    bound = (
+        tyro.conf.configure()(command_class)
+        if not keywords
+        else _with_defaults(command_class, keywords)
+    )
+    command = tyro.cli(bound, args=rest, prog=f"fusionproxy {name}")
+    return command.run() or 0
+
+
+def _with_defaults(command_class: type, defaults: dict[str, object]) -> type:
+    """Returns `command_class` with new default values of the named fields."""
+    changed = [
+        (name, command_class.__annotations__[name], dataclasses.field(default=value))
+        for name, value in defaults.items()
+    ]
+    return dataclasses.make_dataclass(
+        command_class.__name__,
+        changed,
+        bases=(command_class,),
+        frozen=True,
+        kw_only=True,
+        namespace={"__doc__": command_class.__doc__},
+    )
+
+
+def main() -> None:
+    """Entry point: bad input ends in one sentence on stderr and exit code 2."""
+    try:
+        code = run(sys.argv[1:])
+    except FusionProxyError as error:
+        print(f"fusionproxy: {error}", file=sys.stderr)
+        code = 2
+    except ModuleNotFoundError as error:
+        root = (error.name or "").partition(".")[0]
+        if root == "fusionproxy_jax":
+            raise
+        print(
+            f"fusionproxy: this command needs the package {root!r}; "
+            "pip install 'fusionproxy-jax[train]'",
+            file=sys.stderr,
+        )
+        code = 2
+    except KeyboardInterrupt:
+        print("fusionproxy: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Subcommands of `fusionproxy`, one file each; heavy imports happen inside `run`."""

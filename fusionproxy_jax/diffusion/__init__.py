@@ -1,0 +1,1 @@
+"""Diffusion: noise schedules, DDIM, denoisers. Knows nothing of fusion."""

@@ -1,0 +1,8 @@
+"""The one exception a user is meant to read: a sentence, no traceback."""
+
+
+class FusionProxyError(ValueError):
+    """Bad input: one sentence with what was given, what is allowed, what to do.
+
+    The command line prints the sentence and exits with code 2.
+    """

@@ -1,0 +1,1 @@
+"""The student: encoders, residual fusion heads (Eq. 13), decoder."""

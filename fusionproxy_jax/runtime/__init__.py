@@ -1,0 +1,1 @@
+"""Fusing images without JAX: NumPy, ONNX Runtime and Pillow only."""

@@ -1,0 +1,1 @@
+"""Distillation: state, pure step, data parallelism, checkpoints, loop."""
