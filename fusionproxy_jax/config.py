@@ -27,11 +27,11 @@ class StudentConfig:
     """
 
     encoder: Literal["convnext_v2"] = "convnext_v2"
+    # Channels of the stem at 1/2 of the input size.
+    stem_width: int = 24
     # Channels and blocks of the encoder stages at 1/4, 1/8, 1/16 of the input size.
-    widths: tuple[int, ...] = (32, 64, 128)
-    depths: tuple[int, ...] = (2, 2, 4)
-    # Channels of the full-detail path at 1/2 of the input size.
-    detail_width: int = 24
+    widths: tuple[int, ...] = (40, 80, 128)
+    depths: tuple[int, ...] = (2, 2, 3)
     attention_reduction: int = 4
 
     def __post_init__(self) -> None:
