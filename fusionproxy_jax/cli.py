@@ -17,6 +17,11 @@ from fusionproxy_jax.errors import FusionProxyError
 COMMANDS = {
     "fuse": ("fuse", "Fuse", "fuse files or folders of visible and infrared images"),
     "quickstart": ("quickstart", "Quickstart", "run the whole chain in miniature"),
+    "prepare": (
+        "prepare",
+        "Prepare",
+        "prepare a public data set with its builder in data/",
+    ),
     "teach": ("teach", "Teach", "draw the teacher ensemble of every training image"),
     "train": ("train", "Train", "distil a student from a teacher cache"),
     "export": ("export", "Export", "write a trained student as ONNX and safetensors"),

@@ -133,7 +133,9 @@ def _pairs_of(folder: Path) -> list[tuple[str, Path, Path]]:
 
 def _subfolders(folder: Path, names: frozenset[str]) -> list[Path]:
     found = [p for p in folder.iterdir() if p.name.lower() in names and p.is_dir()]
-    return sorted(found)
+    # RoadScene ships full frames beside the aligned crops; only the crops are pairs.
+    crops = [path for path in found if path.name.lower().startswith("crop")]
+    return sorted(crops or found)
 
 
 def _images_below(folder: Path) -> dict[str, Path]:

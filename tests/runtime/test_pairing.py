@@ -18,7 +18,12 @@ def _touch(root, *names):
 LAYOUTS = {
     "plain": (["visible/7.png", "infrared/7.png"], "d/7", "d/7"),
     "RoadScene": (
-        ["crop_LR_visible/F_1.jpg", "cropinfrared/F_1.jpg", "crop_HR_visible/F_1.jpg"],
+        [
+            "crop_LR_visible/F_1.jpg",
+            "cropinfrared/F_1.jpg",
+            "crop_HR_visible/F_1.jpg",
+            "infrared/F_1.jpg",
+        ],
         "d/F_1",
         "d/F_1",
     ),

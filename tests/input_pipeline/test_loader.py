@@ -1,0 +1,163 @@
+"""The loader is endless, seeded, shared between processes, and resumes exactly."""
+
+import collections
+
+import numpy as np
+import pytest
+from tiles import Tiles, make_tile, tile_indices
+
+from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.input_pipeline.loader import make_loader
+
+
+def loader(source, **changes):
+    options = dict(batch_size=2, crop_px=32, flip=True, seed=7) | changes
+    return make_loader(source, **options)
+
+
+def take(iterator, num_batches):
+    return [next(iterator) for _ in range(num_batches)]
+
+
+def assert_equal_batches(first, second):
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_batches_are_float32_of_the_crop_size():
+    batch = next(loader(Tiles(5), batch_size=3))
+    shapes = {key: value.shape for key, value in batch.items()}
+    assert shapes == {
+        "visible": (3, 32, 32, 3),
+        "infrared": (3, 32, 32, 1),
+        "ensemble_mean": (3, 32, 32, 3),
+        "ensemble_variance": (3, 32, 32),
+    }
+    assert {value.dtype for value in batch.values()} == {np.dtype(np.float32)}
+
+
+def test_all_arrays_of_a_record_are_cut_from_the_same_place():
+    for batch in take(loader(Tiles(5)), 6):
+        rows, columns = 255 * batch["visible"][..., 0], 255 * batch["visible"][..., 1]
+        np.testing.assert_allclose(256 * batch["infrared"][..., 0], rows, atol=1e-3)
+        np.testing.assert_allclose(
+            256 * batch["ensemble_mean"][..., 1], columns, atol=1e-3
+        )
+        np.testing.assert_allclose(
+            batch["ensemble_variance"], (columns / 256) ** 2, atol=1e-6
+        )
+
+
+def test_every_epoch_has_each_record_once_in_another_order():
+    indices = [i for batch in take(loader(Tiles(6)), 6) for i in tile_indices(batch)]
+    first, second = indices[:6], indices[6:]
+    assert sorted(first) == sorted(second) == list(range(6))
+    assert first != second
+
+
+def test_the_same_record_is_cut_differently_in_every_epoch():
+    corners = {tuple(batch["visible"][0, 0, 0]) for batch in take(loader(Tiles(1)), 8)}
+    assert len(corners) > 4
+
+
+def test_about_half_of_the_records_are_mirrored():
+    batch = next(loader(Tiles(8), batch_size=64))
+    mirrored = batch["visible"][:, 0, 0, 1] > batch["visible"][:, 0, -1, 1]
+    assert 16 < mirrored.sum() < 48
+    batch = next(loader(Tiles(8), batch_size=64, flip=False))
+    assert np.all(batch["visible"][:, 0, 0, 1] < batch["visible"][:, 0, -1, 1])
+
+
+def test_the_seed_fixes_every_batch():
+    assert_equal_batches(take(loader(Tiles(5)), 5), take(loader(Tiles(5)), 5))
+    other = take(loader(Tiles(5), seed=8), 5)
+    assert any(
+        np.any(one["visible"] != two["visible"])
+        for one, two in zip(take(loader(Tiles(5)), 5), other, strict=True)
+    )
+
+
+def test_a_restored_state_gives_the_exact_next_batches():
+    iterator = loader(Tiles(5))
+    take(iterator, 4)
+    state = iterator.get_state()
+    expected = take(iterator, 5)
+    restored = loader(Tiles(5))
+    restored.set_state(state)
+    assert_equal_batches(take(restored, 5), expected)
+
+
+def test_an_orbax_checkpoint_gives_the_exact_next_batches(tmp_path):
+    import grain
+    import orbax.checkpoint as ocp
+
+    iterator = loader(Tiles(5))
+    take(iterator, 3)
+    with ocp.CheckpointManager(tmp_path) as manager:
+        manager.save(
+            3, args=ocp.args.Composite(data=grain.checkpoint.CheckpointSave(iterator))
+        )
+        manager.wait_until_finished()
+        expected = take(iterator, 4)
+        restored = loader(Tiles(5))
+        manager.restore(
+            3,
+            args=ocp.args.Composite(data=grain.checkpoint.CheckpointRestore(restored)),
+        )
+    assert_equal_batches(take(restored, 4), expected)
+
+
+def test_two_workers_give_the_same_batches_and_resume_exactly():
+    expected = take(loader(Tiles(5)), 7)
+    iterator = loader(Tiles(5), num_workers=2)
+    assert_equal_batches(take(iterator, 4), expected[:4])
+    state = iterator.get_state()
+    restored = loader(Tiles(5), num_workers=2)
+    restored.set_state(state)
+    assert_equal_batches(take(restored, 3), expected[4:])
+
+
+@pytest.mark.parametrize("num_tiles", [6, 7])
+def test_processes_share_the_records_without_overlap(num_tiles):
+    seen = collections.Counter()
+    for rank in range(3):
+        shard = len(range(rank, num_tiles, 3))
+        iterator = loader(
+            Tiles(num_tiles), batch_size=1, shard_index=rank, shard_count=3
+        )
+        seen.update(i for batch in take(iterator, shard) for i in tile_indices(batch))
+    assert seen == {index: 1 for index in range(num_tiles)}
+
+
+def test_a_batch_may_be_larger_than_the_data_set():
+    counts = collections.Counter(tile_indices(next(loader(Tiles(3), batch_size=6))))
+    assert counts == {0: 2, 1: 2, 2: 2}
+
+
+def test_tiles_with_panel_features_are_neither_cut_nor_mirrored():
+    class WithFeatures(Tiles):
+        def __getitem__(self, index):
+            target = np.arange(2 * 3 * 4, dtype=np.float16).reshape(2, 3, 4)
+            return make_tile(index) | {"feature_target/vgg16": target}
+
+    for batch in take(loader(WithFeatures(3)), 4):
+        assert batch["visible"].shape == (2, 48, 48, 3)
+        np.testing.assert_array_equal(
+            np.round(255 * batch["visible"][0, ..., 1]), np.mgrid[:48, :48][1]
+        )
+        assert batch["feature_target/vgg16"].shape == (2, 2, 3, 4)
+        assert batch["feature_target/vgg16"].dtype == np.float32
+
+
+def test_bad_requests_are_refused_before_training_starts():
+    with pytest.raises(FusionProxyError, match="crop_px is 64.* allow 1 to 48"):
+        loader(Tiles(5), crop_px=64)
+    with pytest.raises(FusionProxyError, match="2 training records .* 3 processes"):
+        loader(Tiles(2), shard_index=0, shard_count=3)
+    with pytest.raises(FusionProxyError, match="shard_index is 2; it must be 0 to 1"):
+        loader(Tiles(5), shard_index=2, shard_count=2)
+    with pytest.raises(FusionProxyError, match="0 training records"):
+        loader(Tiles(0))
