@@ -54,13 +54,52 @@ class SalientConfig:
     # Detail bands of the Laplacian pyramid; the base band comes on top.
     num_detail_bands: int = 4
     # Sharpness of the choice by local energy in detail bands.
-    detail_power: float = 3.0
-    # Sharpness of the choice of the brighter source in the base band.
-    base_gain: float = 4.0
-    # Standard deviation of the smooth random field in the log-odds of an open choice.
-    spread: float = 1.0
+    detail_power: float = 5.0
+    # Energy by which infrared must exceed visible detail, in [-1, 1]: sensor noise.
+    noise_floor: float = 8e-3
     # Share of the weaker source added back in detail bands.
-    weaker_share: float = 0.2
+    weaker_share: float = 0.1
+    # Amplification of detail bands; makes up for what averaging samples takes away.
+    detail_gain: float = 1.1
+    # Sharpness of the choice of the brighter source in the base band.
+    base_gain: float = 3.0
+    # Share of "visible plus thermal contrast" in the base; the rest is the brighter
+    # source.
+    contrast_share: float = 0.55
+    # How far warm contrast is limited to the range left above the visible base, and
+    # cold contrast to the range below; 0 adds all of it, 1 never leaves the range.
+    warm_headroom: float = 0.9
+    cold_headroom: float = 0.4
+    # Standard deviation of the smooth random field in the log-odds of an open choice.
+    spread: float = 0.7
+
+    def __post_init__(self) -> None:
+        """Rejects pyramids a tile cannot be halved into and shares outside [0, 1]."""
+        _require(
+            1 <= self.num_detail_bands <= 5,
+            "teacher.salient.num_detail_bands",
+            self.num_detail_bands,
+            "between 1 and 5",
+        )
+        _require(
+            self.noise_floor > 0,
+            "teacher.salient.noise_floor",
+            self.noise_floor,
+            "> 0",
+        )
+        for name in (
+            "weaker_share",
+            "contrast_share",
+            "warm_headroom",
+            "cold_headroom",
+        ):
+            value = getattr(self, name)
+            _require(
+                0 <= value <= 1, f"teacher.salient.{name}", value, "between 0 and 1"
+            )
+        for name in ("detail_power", "detail_gain", "base_gain", "spread"):
+            value = getattr(self, name)
+            _require(value >= 0, f"teacher.salient.{name}", value, ">= 0")
 
 
 @dataclass(frozen=True, kw_only=True)

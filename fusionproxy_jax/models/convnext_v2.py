@@ -1,13 +1,14 @@
 """ConvNeXt V2 encoder (Woo et al. 2023): blocks with global response normalisation.
 
-Two differences from the published network, both for dense prediction on small machines:
-the stem halves the size (a feature map at 1/2 feeds the decoder), and the global response
-is a root mean square.
+Two differences from the published network, both for dense prediction on small
+machines: the stem halves the size (a feature map at 1/2 feeds the decoder), and the
+global response is a root mean square.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from fusionproxy_jax.models.depthwise import DepthwiseConv
@@ -18,9 +19,9 @@ Features = Float[Array, "b h w c"]
 class GlobalResponseNorm(nn.Module):
     """Scales each channel by its share of the global response, with a residual.
 
-    The published form takes the root of the sum of squares, which overflows float16 on a
-    480x640 image; the root mean square gives the same function (the response enters only
-    as a ratio), and its epsilon stands inside the root, so a zero map has a finite
+    The published form takes the root of the sum of squares, which overflows float16 on
+    a 480x640 image; the root mean square gives the same function (the response enters
+    only as a ratio), and its epsilon stands inside the root, so a zero map has a finite
     gradient. The reduction is done in float32.
     """
 
@@ -45,7 +46,7 @@ class GlobalResponseNorm(nn.Module):
 class ConvNextV2Block(nn.Module):
     """7x7 depthwise, LayerNorm, 4x expansion, GELU, GRN, projection, residual."""
 
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     grouped: bool | None = None
     expansion: int = 4
 
@@ -76,11 +77,11 @@ class ConvNextV2Encoder(nn.Module):
     stem_width: int
     widths: tuple[int, ...]
     depths: tuple[int, ...]
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     grouped: bool | None = None
 
     @nn.compact
-    def __call__(self, image: Features) -> list[Features]:
+    def __call__(self, image: Features) -> list[Float[Array, "b _ _ _"]]:
         """Returns one feature map per scale, finest first."""
         x = nn.Conv(
             self.stem_width,

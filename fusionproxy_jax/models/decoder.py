@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from fusionproxy_jax.models import resampling
-
-Features = Float[Array, "b h w c"]
 
 
 class Decoder(nn.Module):
@@ -24,13 +23,15 @@ class Decoder(nn.Module):
         depth_to_space: Turns 12 channels at 1/2 into RGB at full size.
     """
 
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     upsample: Callable[[jax.Array], jax.Array] = resampling.upsample
     depth_to_space: Callable[[jax.Array], jax.Array] = resampling.depth_to_space
 
     @nn.compact
-    def __call__(self, features: Sequence[Features]) -> Features:
-        """Decodes fused features, finest first, to an RGB residual at twice the finest."""
+    def __call__(
+        self, features: Sequence[Float[Array, "b _ _ _"]]
+    ) -> Float[Array, "b _ _ 3"]:
+        """Returns an RGB residual at twice the size of the first, finest features."""
         x = features[-1]
         for level in range(len(features) - 2, -1, -1):
             skip = features[level]

@@ -1,26 +1,27 @@
 """7x7 depthwise convolution that is fast on every backend, training included.
 
-XLA's CPU backend runs grouped convolutions through a generic loop, 20 to 60 times slower
-than the same sum written as shifted products. Accelerators and exporters get the grouped
-convolution.
+XLA's CPU backend runs grouped convolutions through a generic loop, 20 to 60 times
+slower than the same sum written as shifted products. Accelerators and exporters get the
+grouped convolution.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 Kernel = Float[Array, "kh kw 1 c"]
 Features = Float[Array, "b h w c"]
 
 
-def _pad(x: Features, kernel: Kernel) -> Features:
+def _pad(x: Features, kernel: Kernel) -> Float[Array, "b _ _ c"]:
     rows, columns = kernel.shape[0] // 2, kernel.shape[1] // 2
     return jnp.pad(x, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
 
 
 def grouped_convolution(x: Features, kernel: Kernel) -> Features:
-    """Depthwise convolution of odd size, stride 1, zero borders, as one XLA operation."""
+    """Depthwise convolution, odd size, stride 1, zero borders: one XLA operation."""
     rows, columns = kernel.shape[0] // 2, kernel.shape[1] // 2
     return jax.lax.conv_general_dilated(
         x,
@@ -80,7 +81,7 @@ class DepthwiseConv(nn.Module):
     """
 
     kernel_size: int = 7
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     grouped: bool | None = None
 
     @nn.compact

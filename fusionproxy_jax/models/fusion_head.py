@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 Features = Float[Array, "b h w c"]
@@ -22,7 +23,7 @@ class FusionHead(nn.Module):
     """
 
     reduction: int = 4
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, infrared: Features, visible: Features) -> Features:

@@ -1,10 +1,11 @@
-"""The student S_theta: two encoders, a fusion head per scale, one decoder (Sec. 3.4)."""
+"""The student S_theta: two encoders, a fusion head per scale, a decoder (Sec. 3.4)."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from fusionproxy_jax.models import resampling
 from fusionproxy_jax.models.convnext_v2 import ConvNextV2Encoder
@@ -31,7 +32,7 @@ class Student(nn.Module):
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     attention_reduction: int = 4
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     grouped: bool | None = None
     upsample: Callable[[jax.Array], jax.Array] = resampling.upsample
     depth_to_space: Callable[[jax.Array], jax.Array] = resampling.depth_to_space

@@ -10,7 +10,7 @@ from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.models.student import Student
 
 STUDENTS = MappingProxyType({"base": StudentConfig()})
-"""The released sizes; `tiny` networks of tests and the quick start are configurations."""
+"""The released sizes; tests and the quick start use smaller configurations."""
 
 
 def build_student(

@@ -1,0 +1,1 @@
+"""Reading and writing parameters safely, without the frameworks that made them."""

@@ -1,0 +1,73 @@
+"""`fusionproxy train`: distils a student from a teacher cache."""
+
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from fusionproxy_jax.config import Config
+
+if TYPE_CHECKING:
+    from fusionproxy_jax.training.loop import Progress
+
+
+def _duration(seconds: float) -> str:
+    """Returns hours and minutes, or minutes and seconds."""
+    if seconds != seconds:
+        return "?"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}" if hours else f"{minutes}m{seconds:02d}"
+
+
+def progress_line(progress: "Progress") -> str:
+    """Returns one line: how far, the loss, the speed and the time left."""
+    return (
+        f"step {progress.step}/{progress.num_steps}"
+        f"  loss {progress.metrics['loss']:.4f}"
+        f"  {progress.steps_per_second:.2f} steps/s"
+        f"  {_duration(progress.seconds_left)} left"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Distil a student from a teacher cache.
+
+    Run the same command on the same --workdir to continue an interrupted run; Ctrl-C
+    and SIGTERM save a checkpoint first. Every setting can be given, by a file with
+    --config FILE and one by one (--loss.structure-weight 0.1).
+    """
+
+    # Folder made by `fusionproxy teach`.
+    cache: Path
+    # Folder of the run: checkpoints, metrics, pictures.
+    workdir: Path
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+    def run(self) -> int:
+        """Trains to the end, or to a signal, whose number plus 128 is returned."""
+        from fusionproxy_jax.training.loop import train
+
+        live = sys.stderr.isatty()
+
+        def show(progress: "Progress") -> None:
+            start, end = ("\r\x1b[K", "") if live else ("", "\n")
+            print(start + progress_line(progress), end=end, file=sys.stderr, flush=True)
+
+        result = train(self.config, self.cache, self.workdir, progress=show)
+        if live:
+            print(file=sys.stderr)
+        if result.signal_number is not None:
+            name = signal.Signals(result.signal_number).name
+            print(
+                f"stopped by {name} at step {result.step}, checkpoint saved; the same "
+                "command continues",
+                file=sys.stderr,
+            )
+            return 128 + result.signal_number
+        print(f"{result.step} steps done; student in {self.workdir}", file=sys.stderr)
+        return 0

@@ -1,0 +1,143 @@
+"""What a teacher cache was built from; decides if two builds may share a folder."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusionproxy_jax.config import TeacherConfig
+from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.runtime.files import atomic_path
+from fusionproxy_jax.teachers.tiles import Tile, tiles_of
+
+# Raised when records change in a way old caches do not have.
+FORMAT = 1
+TILES_PER_SHARD = 16
+_FILE = "manifest.json"
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One training pair of a cache."""
+
+    id: str
+    height: int
+    width: int
+    # CRC-32 of the pixels of both images.
+    crc32: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Teachers and training pairs of a cache; everything else follows from these."""
+
+    teacher: dict
+    images: tuple[ImageEntry, ...]
+    format: int = FORMAT
+
+    @classmethod
+    def of(cls, config: TeacherConfig, images: list[ImageEntry]) -> "Manifest":
+        """Returns the manifest of teaching `images` with `config`."""
+        # Through JSON, so that it equals what is read back (tuples become lists).
+        teacher = json.loads(json.dumps(dataclasses.asdict(config)))
+        return cls(teacher=teacher, images=tuple(images))
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits that change with any teacher setting, pair or pixel."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def tiles(self) -> list[tuple[int, Tile]]:
+        """(image number, tile) of every record, in order."""
+        return [
+            (number, tile)
+            for number, image in enumerate(self.images)
+            for tile in tiles_of(image.height, image.width, self.teacher["tile_px"])
+        ]
+
+    @property
+    def shards(self) -> list[list[tuple[int, Tile]]]:
+        """The tiles of every shard."""
+        tiles = self.tiles
+        starts = range(0, len(tiles), TILES_PER_SHARD)
+        return [tiles[start : start + TILES_PER_SHARD] for start in starts]
+
+    def write(self, directory: Path) -> None:
+        """Writes manifest.json."""
+        values = {"hash": self.hash, **dataclasses.asdict(self)}
+        with atomic_path(directory / _FILE) as temporary:
+            temporary.write_text(json.dumps(values, indent=1, sort_keys=True))
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """Returns the manifest of a cache; None if the folder holds none.
+
+    Raises:
+      FusionProxyError: the file is damaged or of another format.
+    """
+    path = directory / _FILE
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text())
+        images = tuple(ImageEntry(**image) for image in values["images"])
+        manifest = Manifest(values["teacher"], images, values["format"])
+        intact = values["hash"] == manifest.hash
+    except (ValueError, KeyError, TypeError) as error:
+        raise FusionProxyError(
+            f"{path} is damaged; delete {directory} and build it again"
+        ) from error
+    if manifest.format != FORMAT:
+        raise FusionProxyError(
+            f"{directory} has cache format {manifest.format}, this version reads "
+            f"{FORMAT}; build it again in another folder"
+        )
+    if not intact:
+        raise FusionProxyError(
+            f"{path} was edited: its hash does not fit; delete {directory} and build "
+            "it again"
+        )
+    return manifest
+
+
+def require_same(wanted: Manifest, found: Manifest, directory: Path) -> None:
+    """Refuses to continue a cache that was begun with something else.
+
+    Raises:
+      FusionProxyError: names the first difference.
+    """
+    if wanted.hash == found.hash:
+        return
+    raise FusionProxyError(
+        f"{directory} was built with another configuration "
+        f"({_first_difference(wanted, found)}); choose another --cache folder, or "
+        "delete this one"
+    )
+
+
+def _first_difference(wanted: Manifest, found: Manifest) -> str:
+    new, old = _flat(wanted.teacher), _flat(found.teacher)
+    for name in sorted(new.keys() | old.keys()):
+        if new.get(name) != old.get(name):
+            return f"teacher.{name} was {old.get(name)!r}, now {new.get(name)!r}"
+    if len(wanted.images) != len(found.images):
+        return f"it holds {len(found.images)} pairs, now there are {len(wanted.images)}"
+    for new_image, old_image in zip(wanted.images, found.images, strict=True):
+        if new_image.id != old_image.id:
+            return f"pair {old_image.id!r} is now {new_image.id!r}"
+        if new_image != old_image:
+            return f"the images of pair {new_image.id!r} have changed"
+    return "another format"
+
+
+def _flat(values: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

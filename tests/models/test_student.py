@@ -1,0 +1,83 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_student import TINY, noise_pair, random_params
+
+from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.models.any_size import fuse_any_size
+from fusionproxy_jax.models.variants import STUDENTS, build_student, student_config
+
+
+def _unit_pair(batch_size, height, width):
+    return tuple(
+        jnp.asarray(image, jnp.float32) / 255.0
+        for image in noise_pair(batch_size, height, width)
+    )
+
+
+def test_an_untrained_student_returns_the_visible_image():
+    module = build_student(TINY)
+    visible, infrared = _unit_pair(1, 16, 24)
+    params = module.init(jax.random.key(0), visible, infrared)["params"]
+    np.testing.assert_array_equal(
+        module.apply({"params": params}, visible, infrared), visible
+    )
+
+
+def test_any_size_is_the_padded_image_cropped_and_clipped():
+    module, params = build_student(TINY), random_params()
+    visible, infrared = _unit_pair(2, 17, 30)
+    fused = fuse_any_size(module, params, visible, infrared)
+    assert fused.shape == visible.shape
+    # By index, not by the library's padding: rows past the last repeat it.
+    rows, columns = np.minimum(np.arange(24), 16), np.minimum(np.arange(32), 29)
+    padded = [image[:, rows][:, :, columns] for image in (visible, infrared)]
+    whole = np.asarray(module.apply({"params": params}, *padded))
+    assert whole.min() < 0.0 and whole.max() > 1.0
+    np.testing.assert_allclose(
+        fused, np.clip(whole[:, :17, :30], 0.0, 1.0), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_every_parameter_learns():
+    module, params = build_student(TINY), random_params()
+    visible, infrared = _unit_pair(1, 16, 24)
+
+    def loss(params):
+        return jnp.mean(module.apply({"params": params}, visible, infrared) ** 2)
+
+    grads = jax.jit(jax.grad(loss))(params)
+    for path, grad in jax.tree_util.tree_leaves_with_path(grads):
+        assert np.isfinite(grad).all()
+        assert np.abs(grad).max() > 0, jax.tree_util.keystr(path)
+
+
+def test_both_depthwise_forms_give_the_same_student():
+    params = random_params()
+    visible, infrared = _unit_pair(1, 16, 24)
+    fused = [
+        build_student(TINY, grouped=grouped).apply(
+            {"params": params}, visible, infrared
+        )
+        for grouped in (False, True)
+    ]
+    np.testing.assert_allclose(*fused, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_computation_keeps_float32_parameters_and_output():
+    module = build_student(TINY, dtype=jnp.bfloat16)
+    visible, infrared = _unit_pair(1, 16, 24)
+    params = module.init(jax.random.key(0), visible, infrared)["params"]
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    fused = module.apply({"params": random_params()}, visible, infrared)
+    exact = build_student(TINY).apply({"params": random_params()}, visible, infrared)
+    assert fused.dtype == jnp.float32
+    # Eight bits of mantissa through about twenty layers.
+    np.testing.assert_allclose(fused, exact, atol=0.1)
+
+
+def test_an_unknown_student_is_refused_by_name():
+    with pytest.raises(FusionProxyError, match="'huge'.*base"):
+        student_config("huge")
+    assert student_config("base") == STUDENTS["base"]

@@ -1,0 +1,207 @@
+import sys
+import types
+from collections import Counter
+
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from tiny_student import TINY, exported, noise_pair, random_params
+
+from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.models.any_size import fuse_any_size
+from fusionproxy_jax.models.variants import build_student
+from fusionproxy_jax.onnx_export import export, simplify, verify
+from fusionproxy_jax.onnx_export.opset import lower_opset
+
+SIZES = [(1, 16, 16), (2, 61, 83), (1, 33, 130)]
+
+
+def _session(file):
+    return onnxruntime.InferenceSession(
+        exported() / file, providers=["CPUExecutionProvider"]
+    )
+
+
+def _flax(visible, infrared):
+    unit = [jnp.asarray(image, jnp.float32) / 255.0 for image in (visible, infrared)]
+    return np.asarray(fuse_any_size(build_student(TINY), random_params(), *unit))
+
+
+def _nchw(image):
+    return np.ascontiguousarray(image.transpose(0, 3, 1, 2), np.float32) / 255.0
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_both_forms_equal_flax_in_onnx_runtime(size):
+    visible, infrared = noise_pair(*size)
+    expected = _flax(visible, infrared)
+    assert 0.02 < np.mean((expected > 0) & (expected < 1)) and expected.std() > 0.05
+    fused = _session("tiny.onnx").run(
+        ["fused"], {"visible": _nchw(visible), "infrared": _nchw(infrared)}
+    )[0]
+    np.testing.assert_allclose(fused.transpose(0, 2, 3, 1), expected, atol=1e-4)
+    camera = _session("tiny_camera.onnx").run(
+        ["fused"], {"visible": visible, "infrared": infrared}
+    )[0]
+    assert camera.dtype == np.uint8
+    levels = np.round(expected * 255.0)
+    assert np.abs(camera - levels).max() <= 1
+    # A level may differ only where rounding is a toss-up.
+    assert np.mean(camera != levels) < 1e-3
+
+
+def test_the_float_form_equals_flax_in_pytorch(monkeypatch):
+    # onnx2torch asks torchvision for one operator that no student has.
+    stub, operators = types.ModuleType("torchvision"), types.ModuleType("ops")
+    stub.ops = operators
+    operators.roi_align = operators.nms = operators.RoIAlign = None
+    monkeypatch.setitem(sys.modules, "torchvision", stub)
+    monkeypatch.setitem(sys.modules, "torchvision.ops", operators)
+    import onnx2torch
+    import torch
+
+    model = onnx2torch.convert(str(exported() / "tiny.onnx")).eval()
+    for size in SIZES:
+        visible, infrared = noise_pair(*size)
+        with torch.no_grad():
+            fused = model(
+                torch.from_numpy(_nchw(visible)), torch.from_numpy(_nchw(infrared))
+            )
+        np.testing.assert_allclose(
+            fused.numpy().transpose(0, 2, 3, 1), _flax(visible, infrared), atol=1e-4
+        )
+
+
+def _interface(values):
+    return {
+        value.name: (
+            value.type.tensor_type.elem_type,
+            [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim],
+        )
+        for value in values
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "dtype", "shape"),
+    [
+        ("tiny.onnx", onnx.TensorProto.FLOAT, lambda c: ["B", c, "H", "W"]),
+        ("tiny_camera.onnx", onnx.TensorProto.UINT8, lambda c: ["B", "H", "W", c]),
+    ],
+)
+def test_files_have_the_promised_interface(file, dtype, shape):
+    model = onnx.load(exported() / file)
+    onnx.checker.check_model(model, full_check=True)
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
+    assert model.ir_version == 8
+    assert _interface(model.graph.input) == {
+        "visible": (dtype, shape(3)),
+        "infrared": (dtype, shape(1)),
+    }
+    assert _interface(model.graph.output) == {"fused": (dtype, shape(3))}
+    properties = {p.key: p.value for p in model.metadata_props}
+    assert properties["name"] == "tiny"
+    assert properties["colour_order"] == "RGB"
+    assert properties["licence"] == "Apache-2.0"
+    assert properties["training"] == '{"step": 7}'
+
+
+def test_nothing_is_stored_outside_or_twice():
+    model = onnx.load(exported() / "tiny.onnx", load_external_data=False)
+    stored = [t for t in model.graph.initializer if t.data_location == 0]
+    assert len(stored) == len(model.graph.initializer)
+    contents = Counter(
+        (t.data_type, tuple(t.dims), onnx.numpy_helper.to_array(t).tobytes())
+        for t in stored
+    )
+    assert max(contents.values()) == 1
+
+
+def test_onnx_runtime_finds_the_fast_forms(tmp_path):
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    # Level "extended": the next one is only valid on the machine it ran on and warns.
+    options.graph_optimization_level = (
+        onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    )
+    onnxruntime.InferenceSession(
+        exported() / "tiny.onnx", options, providers=["CPUExecutionProvider"]
+    )
+    nodes = Counter(
+        n.op_type for n in onnx.load(tmp_path / "optimized.onnx").graph.node
+    )
+    num_blocks, num_merges = 2 * sum(TINY.depths), len(TINY.widths)
+    assert nodes["Gelu"] == num_blocks + num_merges
+    assert nodes["Erf"] == 0
+    # What is left averages over channels, of one value each.
+    assert nodes["ReduceMean"] == num_blocks
+    num_heads, num_reductions = len(TINY.widths) + 1, len(TINY.widths)
+    # Dense layers that take no gain: the first of each block, two per head, decoder's.
+    assert nodes["Gemm"] == num_blocks + 2 * num_heads + num_reductions
+
+
+def test_a_gained_map_read_elsewhere_is_left_alone():
+    """The layer's input is also an output: replacing it would change the result."""
+    helper, array = onnx.helper, onnx.numpy_helper.from_array
+    generator = np.random.default_rng(0)
+    sizes = ["B", "H", "W", 3]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["x", "gain"], ["gained"]),
+            helper.make_node("Reshape", ["gained", "rows"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "weights", "bias"], ["y"]),
+            helper.make_node("Relu", ["gained"], ["z"]),
+        ],
+        "g",
+        [
+            helper.make_tensor_value_info("x", 1, sizes),
+            helper.make_tensor_value_info("gain", 1, ["B", 1, 1, 3]),
+        ],
+        [
+            helper.make_tensor_value_info("y", 1, ["N", 2]),
+            helper.make_tensor_value_info("z", 1, sizes),
+        ],
+        [
+            array(np.array([-1, 3]), "rows"),
+            array(generator.random((3, 2), np.float32), "weights"),
+            array(generator.random(2, np.float32), "bias"),
+        ],
+    )
+    model = ir.from_proto(helper.make_model(graph))
+    simplify.gain_into_weights(model.graph)
+    assert [n.op_type for n in model.graph] == ["Mul", "Reshape", "Gemm", "Relu"]
+
+
+def test_reductions_over_axes_known_only_at_run_time_are_refused():
+    helper = onnx.helper
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["x", "axes"], ["y"])],
+        "g",
+        [
+            helper.make_tensor_value_info("x", 1, [2, 3]),
+            helper.make_tensor_value_info("axes", 7, [1]),
+        ],
+        [helper.make_tensor_value_info("y", 1, None)],
+    )
+    with pytest.raises(NotImplementedError, match="ReduceMean"):
+        lower_opset(ir.from_proto(helper.make_model(graph)))
+
+
+@pytest.mark.parametrize("difference", [0.01, float("inf"), float("nan")])
+def test_an_export_that_disagrees_writes_nothing(tmp_path, monkeypatch, difference):
+    monkeypatch.setattr(export, "student_models", lambda *args: {"a.onnx": None})
+    monkeypatch.setattr(export, "max_differences", lambda *args: {"a.onnx": difference})
+    with pytest.raises(FusionProxyError, match="differs from the Flax network"):
+        export.export_student(random_params(), TINY, tmp_path, "a", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_parameters_are_noticed():
+    model = onnx.load(exported() / "tiny.onnx")
+    params = random_params()
+    params["decoder"]["to_rgb"]["bias"] = params["decoder"]["to_rgb"]["bias"] + 0.01
+    (difference,) = verify.max_differences({"tiny.onnx": model}, params, TINY).values()
+    assert difference == pytest.approx(0.01, rel=1e-2)

@@ -1,0 +1,175 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from tiny_training import TinyCache, metric_rows, tiny_config
+
+from fusionproxy_jax.config import OptimizerConfig, StudentConfig
+from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.training.checkpoint import (
+    Checkpoints,
+    check_same_run,
+    load_student,
+    run_metadata,
+    student_config_from,
+)
+from fusionproxy_jax.training.loop import train
+
+SCRIPT = Path(__file__).with_name("run_training.py")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of twelve steps that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    with pytest.MonkeyPatch.context() as patch:
+        from tiny_training import build_tiny
+
+        from fusionproxy_jax.training import build
+
+        patch.setattr(build, "build_student", build_tiny)
+        assert train(tiny_config(), TinyCache(), workdir).step == 12
+    return workdir
+
+
+def start(workdir: Path, seconds_per_step: float) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(workdir), str(seconds_per_step)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Three processes compile the same step.
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(workdir / "compiled")},
+    )
+
+
+def signal_after(process: subprocess.Popen, number: int, num_steps: int) -> None:
+    """Sends a signal at a random moment after the process did `num_steps` steps."""
+    for _ in range(num_steps):
+        assert process.stdout.readline(), process.stderr.read()
+    time.sleep(random.uniform(0.0, 0.2))
+    process.send_signal(number)
+
+
+def test_a_killed_and_a_stopped_run_end_in_the_parameters_of_an_uninterrupted_one(
+    finished, tmp_path
+):
+    killed = start(tmp_path, 0.1)
+    signal_after(killed, signal.SIGKILL, random.randint(1, 7))
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+
+    stopped = start(tmp_path, 0.1)
+    signal_after(stopped, signal.SIGTERM, 1)
+    rest, errors = stopped.communicate()
+    assert stopped.returncode == 128 + signal.SIGTERM, errors
+    before = Checkpoints(tmp_path).latest_step()
+    assert before is not None
+    assert str(before) in rest.split()
+
+    resumed = start(tmp_path, 0.0)
+    steps, errors = resumed.communicate()
+    assert resumed.returncode == 0, errors
+    assert [int(step) for step in steps.split()] == list(range(before + 1, 13))
+
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        Checkpoints(tmp_path).restore_arrays(),
+        Checkpoints(finished).restore_arrays(),
+    )
+    rows, expected = metric_rows(tmp_path), metric_rows(finished)
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert [row["loss"] for row in rows] == [row["loss"] for row in expected]
+
+
+def test_a_finished_run_is_not_trained_further(finished, tiny_student):
+    calls = []
+    result = train(tiny_config(), TinyCache(), finished, progress=calls.append)
+    assert (result.step, result.signal_number, calls) == (12, None, [])
+
+
+def test_the_student_of_a_run_comes_with_what_it_was_made_of(finished):
+    config, params, metadata = load_student(finished)
+    assert config == StudentConfig()
+    assert params["Conv_0"]["kernel"].shape == (3, 3, 4, 8)
+    assert {type(leaf) for leaf in jax.tree.leaves(params)} == {np.ndarray}
+    state = Checkpoints(finished).restore_arrays()
+    assert not np.array_equal(
+        params["Conv_0"]["kernel"], state["params"]["Conv_0"]["kernel"]
+    )
+    assert metadata["step"] == 12
+    assert metadata["cache_hash"] == "feed0123"
+    assert metadata["jax_version"] == jax.__version__
+    assert metadata["config"]["num_steps"] == 12
+
+
+def test_the_student_configuration_survives_json():
+    config = tiny_config(student=StudentConfig(widths=(8, 16), depths=(1, 3)))
+    meta = run_metadata(config, cache_hash="", cache_config="")
+    assert student_config_from(json.loads(json.dumps(meta))) == config.student
+
+
+@pytest.mark.parametrize(
+    ("changes", "cache", "words"),
+    [
+        (
+            {"optimizer": OptimizerConfig(learning_rate=1e-3, warmup_steps=2)},
+            TinyCache(),
+            "optimizer.learning_rate was 0.003 and is now 0.001",
+        ),
+        ({"num_steps": 24}, TinyCache(), "cosine depends on num_steps"),
+        ({"seed": 5, "parallel": "jit"}, TinyCache(), "parallel .*; seed was 0"),
+        ({}, TinyCache(hash="beef"), "the teacher cache is another one"),
+    ],
+)
+def test_other_settings_are_refused_by_name(
+    changes, cache, words, finished, tiny_student
+):
+    before = (finished / "config.json").read_text()
+    with pytest.raises(FusionProxyError, match=words):
+        train(tiny_config(**changes), cache, finished)
+    assert (finished / "config.json").read_text() == before
+
+
+def test_settings_that_say_when_to_report_may_change(tmp_path):
+    old, new = (
+        run_metadata(config, cache_hash="", cache_config="")
+        for config in (
+            tiny_config(),
+            tiny_config(log_every=9, keep_checkpoints=7, picture_every=1),
+        )
+    )
+    check_same_run(old, new, workdir=tmp_path)
+
+
+def test_a_folder_without_a_run_is_refused_and_left_alone(tmp_path):
+    with pytest.raises(FusionProxyError, match="no checkpoints in .*fusionproxy train"):
+        load_student(tmp_path / "absent")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_refused(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(FusionProxyError, match="no finished checkpoint"):
+        load_student(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["state/_METADATA", "meta/metadata", "state/d"])
+def test_a_damaged_checkpoint_is_named(damaged, finished, tmp_path, tiny_student):
+    workdir = tmp_path / "run"
+    subprocess.run(["cp", "-r", str(finished), str(workdir)], check=True)
+    path = workdir / "checkpoints/12" / damaged
+    for file in [path] if path.is_file() else path.iterdir():
+        file.write_bytes(file.read_bytes()[:7])
+    with pytest.raises(FusionProxyError, match="checkpoints/12 cannot be read"):
+        load_student(workdir)
+    with pytest.raises(FusionProxyError, match="delete that folder"):
+        train(tiny_config(), TinyCache(), workdir)

@@ -1,0 +1,93 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tiny_training import TinyStudent, tiny_batch, tiny_config
+
+from fusionproxy_jax.config import DataConfig, LossConfig, MisalignmentConfig
+from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.training.build import build_training
+from fusionproxy_jax.training.parallel import parallelize
+from fusionproxy_jax.training.state import init_state
+from fusionproxy_jax.training.step import make_train_step
+
+# SGD, because Adam hides a gradient that is wrong by a factor.
+OPTIMIZER = optax.sgd(0.01)
+MODULE = TinyStudent()
+
+
+def make_step(axis_name):
+    return make_train_step(
+        lambda params, *pair: MODULE.apply({"params": params}, *pair),
+        OPTIMIZER,
+        loss=LossConfig(),
+        misalignment=MisalignmentConfig(translation_px=4.0, probability=0.7),
+        ema_decay=0.9,
+        axis_name=axis_name,
+    )
+
+
+def two_steps(mode, num_devices):
+    parallel = parallelize(
+        make_step, mode=mode, devices=jax.local_devices()[:num_devices]
+    )
+    state = parallel.replicate(init_state(MODULE, OPTIMIZER, jax.random.key(0)))
+    for _ in range(2):
+        batch = parallel.shard_batch(tiny_batch(6))
+        state, metrics = parallel.run(state, batch, jax.random.key(3))
+    return parallel.unreplicate((state, metrics))
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    return two_steps("jit", 1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "num_devices"), [("pmap", 1), ("pmap", 2), ("jit", 2)]
+)
+def test_devices_change_the_speed_and_nothing_else(mode, num_devices, on_one_device):
+    assert len(jax.local_devices()) == 2
+    state, metrics = two_steps(mode, num_devices)
+    expected_state, expected_metrics = on_one_device
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=1e-6),
+        state,
+        expected_state,
+    )
+    # Looser: the sum of a thousand equal weights rounds as the compiler orders it.
+    for name, value in expected_metrics.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=5e-5, err_msg=name)
+
+
+def test_the_steps_compared_move_the_parameters(on_one_device):
+    state, _ = on_one_device
+    first = init_state(MODULE, OPTIMIZER, jax.random.key(0))
+    kernel = ("Conv_0", "kernel")
+    moved = state.params[kernel[0]][kernel[1]] - first.params[kernel[0]][kernel[1]]
+    assert np.abs(moved).max() > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["pmap", "jit"])
+def test_the_state_is_donated_and_results_on_the_host_are_not_touched(mode):
+    def make_adder(axis_name):
+        return lambda state, batch, key: ({"w": state["w"] + 1.0}, jnp.sum(batch))
+
+    parallel = parallelize(make_adder, mode=mode)
+    host = {"w": np.zeros(1000, np.float32)}
+    state = parallel.replicate(host)
+    kept = parallel.unreplicate(state)
+    batch = parallel.shard_batch(np.zeros((2, 1), np.float32))
+    moved, _ = parallel.run(state, batch, jax.random.key(0))
+    moved, _ = parallel.run(moved, batch, jax.random.key(0))
+    assert state["w"].is_deleted()
+    np.testing.assert_array_equal(parallel.unreplicate(moved)["w"], 2.0)
+    np.testing.assert_array_equal(kept["w"], 0.0)
+    np.testing.assert_array_equal(host["w"], 0.0)
+
+
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tiny_student):
+    config = tiny_config(data=DataConfig(batch_size=5, crop_px=32))
+    with pytest.raises(FusionProxyError, match="batch_size is 5.*the 2 devices"):
+        build_training(config)
