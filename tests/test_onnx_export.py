@@ -1,13 +1,17 @@
+import functools
+import runpy
 import sys
-import types
 from collections import Counter
+from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from PIL import Image
 from tiny_student import TINY, exported, noise_pair, random_params
 
 from fusionproxy_jax.errors import FusionProxyError
@@ -16,6 +20,7 @@ from fusionproxy_jax.models.variants import build_student
 from fusionproxy_jax.onnx_export import export, simplify, verify
 from fusionproxy_jax.onnx_export.opset import lower_opset
 
+SCRIPTS = Path(__file__).parents[1] / "export"
 SIZES = [(1, 16, 16), (2, 61, 83), (1, 33, 130)]
 
 
@@ -25,9 +30,12 @@ def _session(file):
     )
 
 
-def _flax(visible, infrared):
-    unit = [jnp.asarray(image, jnp.float32) / 255.0 for image in (visible, infrared)]
-    return np.asarray(fuse_any_size(build_student(TINY), random_params(), *unit))
+@functools.cache
+def _flax(size):
+    module = build_student(TINY, grouped=True)
+    unit = [jnp.asarray(image, jnp.float32) / 255.0 for image in noise_pair(*size)]
+    fuse = jax.jit(functools.partial(fuse_any_size, module))
+    return np.asarray(fuse(random_params(), *unit))
 
 
 def _nchw(image):
@@ -37,7 +45,7 @@ def _nchw(image):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_both_forms_equal_flax_in_onnx_runtime(size):
     visible, infrared = noise_pair(*size)
-    expected = _flax(visible, infrared)
+    expected = _flax(size)
     assert 0.02 < np.mean((expected > 0) & (expected < 1)) and expected.std() > 0.05
     fused = _session("tiny.onnx").run(
         ["fused"], {"visible": _nchw(visible), "infrared": _nchw(infrared)}
@@ -47,23 +55,22 @@ def test_both_forms_equal_flax_in_onnx_runtime(size):
         ["fused"], {"visible": visible, "infrared": infrared}
     )[0]
     assert camera.dtype == np.uint8
-    levels = np.round(expected * 255.0)
-    assert np.abs(camera - levels).max() <= 1
-    # A level may differ only where rounding is a toss-up.
-    assert np.mean(camera != levels) < 1e-3
+    # At most half a level from the exact value, and a hair where rounding is a toss-up.
+    assert np.abs(camera - expected * 255.0).max() < 0.5 + 1e-3
 
 
+@pytest.mark.filterwarnings(
+    # onnx2torch's Slice indexes with a list of slices.
+    "ignore:Using a non-tuple sequence:UserWarning"
+)
 def test_the_float_form_equals_flax_in_pytorch(monkeypatch):
-    # onnx2torch asks torchvision for one operator that no student has.
-    stub, operators = types.ModuleType("torchvision"), types.ModuleType("ops")
-    stub.ops = operators
-    operators.roi_align = operators.nms = operators.RoIAlign = None
-    monkeypatch.setitem(sys.modules, "torchvision", stub)
-    monkeypatch.setitem(sys.modules, "torchvision.ops", operators)
-    import onnx2torch
     import torch
 
-    model = onnx2torch.convert(str(exported() / "tiny.onnx")).eval()
+    # The script may put a stand-in there; other tests should not meet it.
+    for name in ("torchvision", "torchvision.ops"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    script = runpy.run_path(str(SCRIPTS / "use_from_pytorch.py"))
+    model = script["load"](str(exported() / "tiny.onnx"))
     for size in SIZES:
         visible, infrared = noise_pair(*size)
         with torch.no_grad():
@@ -71,8 +78,19 @@ def test_the_float_form_equals_flax_in_pytorch(monkeypatch):
                 torch.from_numpy(_nchw(visible)), torch.from_numpy(_nchw(infrared))
             )
         np.testing.assert_allclose(
-            fused.numpy().transpose(0, 2, 3, 1), _flax(visible, infrared), atol=1e-4
+            fused.numpy().transpose(0, 2, 3, 1), _flax(size), atol=1e-4
         )
+
+
+def test_the_onnx_runtime_script_fuses_files(tmp_path):
+    visible, infrared = noise_pair(1, 33, 50)
+    files = [str(tmp_path / f"{name}.png") for name in ("visible", "infrared", "fused")]
+    Image.fromarray(visible[0]).save(files[0])
+    Image.fromarray(infrared[0, ..., 0]).save(files[1])
+    script = runpy.run_path(str(SCRIPTS / "use_from_onnxruntime.py"))
+    script["main"](str(exported() / "tiny_camera.onnx"), *files)
+    expected = np.round(_flax((1, 33, 50))[0] * 255.0)
+    assert np.abs(np.asarray(Image.open(files[2])) - expected).max() <= 1
 
 
 def _interface(values):

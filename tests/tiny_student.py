@@ -5,13 +5,14 @@ import tempfile
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fusionproxy_jax.config import StudentConfig
 from fusionproxy_jax.evaluation.complexity import pair_shapes, parameter_shapes
 from fusionproxy_jax.models.variants import build_student
 
-TINY = StudentConfig(stem_width=8, widths=(8, 16), depths=(1, 2))
+TINY = StudentConfig(stem_width=8, widths=(8, 16), depths=(1, 1))
 
 
 def random_params(config: StudentConfig = TINY, seed: int = 0):
@@ -28,7 +29,8 @@ def random_params(config: StudentConfig = TINY, seed: int = 0):
             return np.float32(gain / np.sqrt(np.prod(leaf.shape[:-1]))) * noise
         return np.float32(1.0 if name == "scale" else 0.0) + np.float32(0.3) * noise
 
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    params = jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree.map(jnp.asarray, params)
 
 
 def noise_pair(batch_size: int, height: int, width: int, seed: int = 0):

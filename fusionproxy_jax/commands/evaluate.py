@@ -10,12 +10,19 @@ from typing import Annotated
 import tyro
 
 from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.evaluation.contact_sheet import contact_sheet
 from fusionproxy_jax.evaluation.controls import CONTROLS
 from fusionproxy_jax.evaluation.metrics import METRICS
 from fusionproxy_jax.evaluation.report import mean_metrics, mean_ranks, table
-from fusionproxy_jax.evaluation.survey import Measured, Method, measure_pairs
+from fusionproxy_jax.evaluation.survey import (
+    Measured,
+    Method,
+    measure_pairs,
+    pictures,
+)
 from fusionproxy_jax.input_pipeline.split import split_pairs
 from fusionproxy_jax.runtime.files import atomic_path
+from fusionproxy_jax.runtime.images import write_image
 from fusionproxy_jax.runtime.pairing import PairPaths, find_pairs
 
 
@@ -64,10 +71,17 @@ class Evaluate:
         Path | None,
         tyro.conf.arg(metavar="FILE", help="Write one line per pair and method here."),
     ] = None
+    sheet: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE.png",
+            help="Draw every measured pair and what each method makes of it here.",
+        ),
+    ] = None
 
     def run(self) -> None:
         """Measures every pair, then prints and writes the tables."""
-        for path in (self.json, self.csv):
+        for path in (self.json, self.csv, self.sheet):
             # Found out now, not after measuring.
             if path is not None and not path.parent.is_dir():
                 raise FusionProxyError(f"there is no folder {path.parent} for {path}")
@@ -87,6 +101,9 @@ class Evaluate:
             _write_json(self.json, {"sets": summary, "images": measured})
         if self.csv is not None:
             _write_csv(self.csv, measured)
+        if self.sheet is not None:
+            pairs = [pair for chosen in sets.values() for pair in chosen]
+            write_image(self.sheet, contact_sheet(pictures(pairs, methods)))
 
 
 def _methods(models: tuple[str, ...]) -> dict[str, Method]:

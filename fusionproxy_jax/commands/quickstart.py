@@ -155,14 +155,19 @@ def _teach(config: Config, cache: Path) -> dict[str, Any]:
 def _train(config: Config, cache: Path, workdir: Path) -> None:
     from fusionproxy_jax.commands.train import progress_line
     from fusionproxy_jax.training.loop import train
+    from fusionproxy_jax.training.reporting import Progress
+
+    def show(progress: Progress) -> None:
+        # The curve has every tenth step; a reader needs fewer lines.
+        if progress.step % 50 == 0:
+            line = f"{'':8}  {progress_line(progress)}"
+            print(line, file=sys.stderr, flush=True)
 
     result = train(
         config,
         cache,
         workdir,
-        progress=lambda progress: print(
-            f"{'':8}  {progress_line(progress)}", file=sys.stderr, flush=True
-        ),
+        progress=show,
     )
     if result.signal_number is not None:
         raise KeyboardInterrupt

@@ -1,5 +1,6 @@
 """`fusionproxy train`: distils a student from a teacher cache."""
 
+import logging
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ class Train:
         """Trains to the end, or to a signal, whose number plus 128 is returned."""
         from fusionproxy_jax.training.loop import train
 
+        # Orbax logs the traceback of every writing thread; the error says it once.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         live = sys.stderr.isatty()
 
         def show(progress: "Progress") -> None:

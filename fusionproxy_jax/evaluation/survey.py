@@ -44,6 +44,18 @@ def measure_pair(pair: PairPaths, methods: Mapping[str, Method]) -> Measured:
     }
 
 
+def pictures(
+    pairs: Sequence[PairPaths], methods: Mapping[str, Method]
+) -> list[list[tuple[str, np.ndarray]]]:
+    """Returns rows for a contact sheet: a pair, then what each method makes of it."""
+    rows = []
+    for pair in pairs:
+        visible, infrared = read_pair(pair)
+        fused = [(name, fuse(visible, infrared)) for name, fuse in methods.items()]
+        rows.append([(pair.id, visible), ("infrared", infrared), *fused])
+    return rows
+
+
 def read_pair(pair: PairPaths) -> tuple[np.ndarray, np.ndarray]:
     """Returns uint8 [h, w, 3] and uint8 [h, w], both of the visible image's size.
 

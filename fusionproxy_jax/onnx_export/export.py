@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import jax2onnx
 import onnx
 import onnx_ir as ir
@@ -31,18 +33,20 @@ def core_graph(config: StudentConfig, params: PyTree) -> onnx.ModelProto:
         config, grouped=True, upsample=upsample, depth_to_space=depth_to_space
     )
     sizes = [f"{module.stride}*{letter}" for letter in "hw"]
-    core = jax2onnx.to_onnx(
-        lambda visible, infrared: module.apply({"params": params}, visible, infrared),
-        [("B", *sizes, 3), ("B", *sizes, 1)],
-        # The last opset before types widened; it still has Gelu as one node.
-        opset=20,
-        # LayerNormalization as one node instead of eight.
-        normalization_mode="prefer_native",
-        inputs_as_nchw=[0, 1],
-        outputs_as_nchw=[0],
-        input_names=["visible", "infrared"],
-        output_names=["fused"],
-    )
+    # The exporter's own rules add biases without spelling out their axes.
+    with jax.numpy_rank_promotion("allow"):
+        core = jax2onnx.to_onnx(
+            lambda *pair: module.apply({"params": params}, *pair),
+            [("B", *sizes, 3), ("B", *sizes, 1)],
+            # The last opset before types widened; it still has Gelu as one node.
+            opset=20,
+            # LayerNormalization as one node instead of eight.
+            normalization_mode="prefer_native",
+            inputs_as_nchw=[0, 1],
+            outputs_as_nchw=[0],
+            input_names=["visible", "infrared"],
+            output_names=["fused"],
+        )
     model = ir.from_proto(core)
     lower_opset(model)
     simplify(model)
@@ -116,8 +120,10 @@ def export_student(
     Raises:
         FusionProxyError: The graphs disagree with Flax, or a file cannot be written.
     """
-    models = student_models(params, config, name, metadata)
-    differences = max_differences(models, params, config)
+    # Parameters of a file are NumPy arrays, which the network does not take.
+    arrays = jax.tree.map(jnp.asarray, params)
+    models = student_models(arrays, config, name, metadata)
+    differences = max_differences(models, arrays, config)
     check_differences(differences)
     for file, model in models.items():
         with atomic_path(directory / file) as temporary:

@@ -34,6 +34,11 @@ def attribute(node: ir.Node, name: str) -> Any:
     return None if found is None else found.value
 
 
+def attributes_of(node: ir.Node) -> dict[str, Any]:
+    """Returns all attributes by name."""
+    return {name: found.value for name, found in node.attributes.items()}
+
+
 class Insertion:
     """Writes nodes in front of a node, or at the end of a graph.
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from fusionproxy_jax.onnx_export.graph import (
     Insertion,
     attribute,
+    attributes_of,
     constant,
     made_by,
     only_user,
@@ -50,11 +51,39 @@ def convolution_bias(graph: ir.Graph) -> None:
         if bias is None or bias.shape != (1, 1, 1, channels):
             continue
         add = Insertion(graph, before=node)
-        attributes = {name: attribute(node, name) for name in node.attributes}
-        convolved = add("Conv", *node.inputs, bias.reshape(-1), **attributes)
+        convolved = add("Conv", *node.inputs, bias.reshape(-1), **attributes_of(node))
         replace(node.outputs[0], convolved)
         replace(addition.outputs[0], transpose.outputs[0])
         graph.remove([addition, node], safe=True)
+
+
+def depth_to_space_order(graph: ir.Graph) -> None:
+    """Orders the channels that DepthToSpace unfolds by colour first (mode CRD).
+
+    PyTorch has no other order; the convolution before it takes the change.
+    """
+    for node in list(graph):
+        if node.op_type != "DepthToSpace" or attribute(node, "mode") != "DCR":
+            continue
+        convolution = made_by(node.inputs[0], "Conv")
+        if convolution is None or only_user(node.inputs[0]) is not node:
+            continue
+        weights, bias = (constant(value) for value in convolution.inputs[1:])
+        num_offsets = attribute(node, "blocksize") ** 2
+        order = np.arange(len(bias)).reshape(num_offsets, -1).T.reshape(-1)
+        add = Insertion(graph, before=node)
+        x = add(
+            "Conv",
+            convolution.inputs[0],
+            weights[order],
+            bias[order],
+            **attributes_of(convolution),
+        )
+        unfolded = add(
+            "DepthToSpace", x, blocksize=attribute(node, "blocksize"), mode="CRD"
+        )
+        replace(node.outputs[0], unfolded)
+        graph.remove([node, convolution], safe=True)
 
 
 def spatial_mean(graph: ir.Graph) -> None:
@@ -147,5 +176,11 @@ def gain_into_weights(graph: ir.Graph) -> None:
 
 def simplify(model: ir.Model) -> None:
     """Applies every rule."""
-    for rule in (fold_constants, convolution_bias, spatial_mean, gain_into_weights):
+    for rule in (
+        fold_constants,
+        convolution_bias,
+        depth_to_space_order,
+        spatial_mean,
+        gain_into_weights,
+    ):
         rule(model.graph)

@@ -29,6 +29,7 @@ from fusionproxy_jax.teachers.manifest import (
     require_same,
 )
 from fusionproxy_jax.teachers.records import DamagedRecordError, decode, encode
+from fusionproxy_jax.teachers.tile_ensemble import survey, teach_tiles
 
 # Called with (tiles done, tiles in all), also for those a resumed build finds done.
 Progress = Callable[[int, int], None]

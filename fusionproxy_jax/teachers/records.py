@@ -1,8 +1,9 @@
 """One cached tile as bytes: a JSON header, then its arrays as safetensors.
 
 Layout: length of the header (4 bytes, little endian), header, payload. The header
-holds what is no array and the CRC-32 of the payload. Nothing is compressed: decoding is
-a copy, so a loader is limited by the disk.
+holds what is no array and the CRC-32 of the payload; the header itself is guarded by
+the hash that array_record keeps of every record. Nothing is compressed: decoding is a
+copy, so a loader is limited by the disk.
 """
 
 import json

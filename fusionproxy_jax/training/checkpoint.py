@@ -6,6 +6,8 @@ checkpoints only.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,15 +105,20 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, data: grain.DatasetIterator, meta: dict) -> None:
-        """Starts writing a checkpoint; `state` holds NumPy arrays not changed later."""
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                data=grain.checkpoint.CheckpointSave(data),
-                meta=ocp.args.JsonSave(meta),
-            ),
-        )
+        """Starts writing a checkpoint; `state` holds NumPy arrays not changed later.
+
+        Raises:
+            FusionProxyError: This one, or the one before it, could not be written.
+        """
+        with self._writing():
+            self._manager.save(
+                int(state.step),
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    data=grain.checkpoint.CheckpointSave(data),
+                    meta=ocp.args.JsonSave(meta),
+                ),
+            )
 
     def read_meta(self) -> dict:
         """Returns the metadata of the newest checkpoint."""
@@ -142,9 +149,27 @@ class Checkpoints:
             ) from error
 
     def close(self) -> None:
-        """Waits until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until everything is written.
+
+        Raises:
+            FusionProxyError: Something could not be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns what background writers raise into a sentence."""
+        try:
+            yield
+        # A full disk is an OSError here and a ValueError of tensorstore there, whose
+        # text ends in the system's own words.
+        except Exception as error:
+            reason = str(error).rpartition(": ")[2].partition(" [os_error")[0]
+            raise FusionProxyError(
+                f"could not write a checkpoint to {self._directory}: {reason}"
+            ) from error
 
 
 def student_config_from(meta: dict) -> StudentConfig:

@@ -73,6 +73,18 @@ def test_students_and_controls_are_measured_on_every_data_set(tmp_path, capsys):
     }
 
 
+def test_a_sheet_shows_every_pair_beside_every_method(tmp_path):
+    root = write_pairs(tmp_path / "night", 2)
+    model = write_model(tmp_path / "visible_only.onnx")
+    sheet = tmp_path / "sheet.png"
+    arguments = ["--pairs", str(root), "--model", str(model), "--sheet", str(sheet)]
+    assert cli.run(["evaluate", *arguments]) == 0
+    with Image.open(sheet) as picture:
+        width, height = picture.size
+    # Seven columns, visible to lp, and two rows of the pairs' 48:60 shape.
+    assert width > 7 * 320 and height > 2 * 256
+
+
 def test_a_limit_takes_pairs_from_all_over_each_set(tmp_path):
     root = write_pairs(tmp_path / "scenes", 9)
     model = write_model(tmp_path / "visible_only.onnx")

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -23,6 +24,7 @@ def test_the_head_is_equation_13():
     infrared, visible = draw(2, 3, 5, channels), draw(2, 3, 5, channels)
     ours = FusionHead().apply({"params": params}, infrared, visible)
 
+    params, infrared, visible = jax.tree.map(np.asarray, (params, infrared, visible))
     for image in range(2):
         both = np.concatenate([infrared[image], visible[image]], axis=-1)
         pooled = both.mean(axis=(0, 1))

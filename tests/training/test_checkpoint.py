@@ -1,12 +1,15 @@
 import json
+import logging
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import grain
 import jax
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from fusionproxy_jax.training.checkpoint import (
     student_config_from,
 )
 from fusionproxy_jax.training.loop import train
+from fusionproxy_jax.training.state import TrainState
 
 SCRIPT = Path(__file__).with_name("run_training.py")
 
@@ -173,3 +177,24 @@ def test_a_damaged_checkpoint_is_named(damaged, finished, tmp_path, tiny_student
         load_student(workdir)
     with pytest.raises(FusionProxyError, match="delete that folder"):
         train(tiny_config(), TinyCache(), workdir)
+
+
+def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path, monkeypatch):
+    # What the writing threads log is for other programs.
+    monkeypatch.setattr(logging.getLogger("absl"), "disabled", True)
+    weights = np.random.default_rng(0).normal(size=100_000)
+    state = TrainState(step=5, params={"w": weights}, ema_params={}, opt_state=())
+    data = iter(grain.MapDataset.range(3).to_iter_dataset())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(FusionProxyError) as caught:
+            checkpoints.save(state, data, {})
+            checkpoints.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(caught.value) == (
+        f"could not write a checkpoint to {tmp_path}/checkpoints: File too large"
+    )
+    assert Checkpoints(tmp_path).latest_step() is None

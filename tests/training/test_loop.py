@@ -4,23 +4,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_training import TinyCache, make_tile, metric_rows, tiny_config
+from tiny_training import TinyCache, make_tile, metric_rows, tiny_batch, tiny_config
 
 from fusionproxy_jax.commands.train import Train, progress_line
 from fusionproxy_jax.config import (
-    Config,
     DataConfig,
-    OptimizerConfig,
     PanelConfig,
     StudentConfig,
 )
 from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.training.build import build_training
 from fusionproxy_jax.training.checkpoint import Checkpoints
 from fusionproxy_jax.training.loop import train
 from fusionproxy_jax.training.reporting import Progress
+from fusionproxy_jax.training.state import empty_state
 from fusionproxy_jax.training.throughput import measure_throughput
 
 
@@ -140,15 +142,26 @@ def test_a_workdir_that_is_a_file_is_refused(tmp_path, tiny_student):
         train(tiny_config(), TinyCache(), tmp_path / "run")
 
 
-def test_throughput_of_the_real_student_in_bfloat16_is_measured():
-    config = Config(
-        student=StudentConfig(stem_width=4, widths=(8,), depths=(1,)),
-        data=DataConfig(batch_size=2, crop_px=32),
-        optimizer=OptimizerConfig(warmup_steps=1),
-        compute_dtype="bfloat16",
-        num_steps=10,
-    )
+def test_throughput_is_measured(tiny_student):
+    config = tiny_config(data=DataConfig(batch_size=2, crop_px=32))
     assert measure_throughput(config, num_steps=2, num_warmup_steps=1) > 0
+
+
+def test_the_real_student_trains_in_bfloat16_on_float32_parameters():
+    config = tiny_config(
+        student=StudentConfig(stem_width=4, widths=(8,), depths=(1,)),
+        compute_dtype="bfloat16",
+        parallel="jit",
+    )
+    training = build_training(config)
+    state = empty_state(training.module, training.optimizer)
+    moved, metrics = jax.eval_shape(
+        training.parallel.run, state, tiny_batch(), jax.random.key(0)
+    )
+    assert training.module.dtype == jnp.bfloat16
+    for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(moved), strict=True):
+        assert (old.shape, old.dtype) == (new.shape, new.dtype)
+    assert metrics["loss"].dtype == jnp.float32
 
 
 def test_progress_is_one_line():
