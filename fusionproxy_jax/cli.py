@@ -6,6 +6,7 @@ without JAX.
 
 import dataclasses
 import importlib
+import logging
 import runpy
 import sys
 from pathlib import Path
@@ -95,12 +96,9 @@ def run(arguments: list[str]) -> int:
         path, rest = _split_config(rest)
         if path is not None:
             keywords["config"] = _load_config(path)
-    bound = (
-        tyro.conf.configure()(command_class)
-        if not keywords
-        else _with_defaults(command_class, keywords)
-    )
-    command = tyro.cli(bound, args=rest, prog=f"fusionproxy {name}")
+    if keywords:
+        command_class = _with_defaults(command_class, keywords)
+    command = tyro.cli(command_class, args=rest, prog=f"fusionproxy {name}")
     return command.run() or 0
 
 
@@ -122,6 +120,8 @@ def _with_defaults(command_class: type, defaults: dict[str, object]) -> type:
 
 def main() -> None:
     """Entry point: bad input ends in one sentence on stderr and exit code 2."""
+    # Orbax warns through absl of what is meant: opening a checkpoint to read it only.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         code = run(sys.argv[1:])
     except FusionProxyError as error:

@@ -1,8 +1,8 @@
 """Everything the paper names and a sweep may vary, as frozen dataclasses.
 
 Defaults are the paper's values; where the paper is silent they are ours and the comment
-says so. A constant nobody varies stays a keyword default of its function. Functions below
-`build_*` take the numbers they need, never a config object.
+says so. A constant nobody varies stays a keyword default of its function. Functions
+below `build_*` take the numbers they need, never a config object.
 """
 
 import dataclasses
@@ -115,7 +115,7 @@ class TeacherConfig:
     num_steps: int = 25
     eta: float = 0.0
     luma: Literal["full", "studio"] = "full"
-    # Training images are fixed square tiles, so that statistics match what is trained on.
+    # Training images are fixed square tiles: statistics match what is trained on.
     tile_px: int = 256
     seed: int = 0
 
@@ -139,7 +139,7 @@ class TeacherConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PanelConfig:
-    """Frozen foundation backbones the student is aligned to; empty switches Eq. 10 off."""
+    """Frozen backbones the student is aligned to; none switches Eq. 10 off."""
 
     backbones: tuple[str, ...] = ()
 

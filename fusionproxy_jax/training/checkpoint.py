@@ -5,7 +5,8 @@ written beside its final name and renamed, so a kill at any moment leaves whole
 checkpoints only.
 """
 
-import json
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,66 +17,35 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fusionproxy_jax import __version__
-from fusionproxy_jax.config import Config, StudentConfig, config_hash, to_json
+from fusionproxy_jax.config import StudentConfig
 from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.training.run_identity import student_config_from
 from fusionproxy_jax.training.state import TrainState
 
 PyTree = Any
 
-# What may change between a run and its resumption: it only says when to report.
-_REPORTING = frozenset(
-    {"log_every", "checkpoint_every", "picture_every", "keep_checkpoints"}
-)
 
+@contextmanager
+def _quiet_late_reads() -> Iterator[None]:
+    """Drops what reads still in flight say after one of them has failed.
 
-def run_metadata(config: Config, *, cache_hash: str, cache_config: str) -> dict:
-    """Returns what is stored beside the state, as plain JSON values."""
-    return {
-        "config": json.loads(to_json(config)),
-        "config_hash": config_hash(config),
-        "cache_hash": cache_hash,
-        "cache_config": cache_config,
-        "code_version": __version__,
-        "jax_version": jax.__version__,
-    }
-
-
-def _differences(stored: dict, current: dict, prefix: str = "") -> list[str]:
-    found = []
-    for name in sorted(stored.keys() | current.keys()):
-        old, new = stored.get(name), current.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += _differences(old, new, f"{prefix}{name}.")
-        elif old != new and not (prefix == "" and name in _REPORTING):
-            found.append(f"{prefix}{name} was {old!r} and is now {new!r}")
-    return found
-
-
-def check_same_run(stored: dict, current: dict, *, workdir: Path) -> None:
-    """Refuses to continue a run as a different one.
-
-    Only fields that say when to report may change. The number of steps may not: the
-    cosine of the learning rate is drawn over it, so a longer run is another run from
-    its first step on.
-
-    Raises:
-        FusionProxyError: A setting or the teacher cache differs; all are named.
+    They report to an event loop that the failure has closed, each with a traceback on
+    stderr, which would bury the one sentence that matters.
     """
-    found = _differences(stored["config"], current["config"])
-    if stored["cache_hash"] != current["cache_hash"]:
-        found.append("the teacher cache is another one")
-    if not found:
-        return
-    reason = (
-        " (the learning rate's cosine depends on num_steps)"
-        if any(text.startswith("num_steps ") for text in found)
-        else ""
-    )
-    raise FusionProxyError(
-        f"{workdir} holds a run with other settings: {'; '.join(found)}{reason}; "
-        "give the old settings or another --workdir"
-    )
+    hook = sys.unraisablehook
+
+    def drop_closed_loops(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    sys.unraisablehook = drop_closed_loops
+    try:
+        yield
+    except Exception:
+        time.sleep(0.5)
+        raise
+    finally:
+        sys.unraisablehook = hook
 
 
 class Checkpoints:
@@ -95,7 +65,6 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep,
                 create=writing,
-                read_only=not writing,
                 cleanup_tmp_directories=writing,
             ),
         )
@@ -138,7 +107,8 @@ class Checkpoints:
     def _restore(self, **arguments: Any) -> Any:
         step = self.latest_step()
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(**arguments))
+            with _quiet_late_reads():
+                return self._manager.restore(step, args=ocp.args.Composite(**arguments))
         # What a damaged file raises depends on which of a dozen readers meets it.
         except Exception as error:
             reason = str(error).strip().partition("\n")[0][:160]
@@ -170,14 +140,6 @@ class Checkpoints:
             raise FusionProxyError(
                 f"could not write a checkpoint to {self._directory}: {reason}"
             ) from error
-
-
-def student_config_from(meta: dict) -> StudentConfig:
-    """Returns the student's configuration out of a run's metadata."""
-    fields = meta["config"]["student"]
-    return StudentConfig(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    )
 
 
 def load_student(workdir: Path) -> tuple[StudentConfig, PyTree, dict]:

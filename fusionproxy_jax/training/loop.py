@@ -17,15 +17,12 @@ from fusionproxy_jax.input_pipeline.loader import make_loader
 from fusionproxy_jax.runtime.files import atomic_path
 from fusionproxy_jax.teachers.cache import TeacherCache, open_cache
 from fusionproxy_jax.training.build import build_training
-from fusionproxy_jax.training.checkpoint import (
-    Checkpoints,
-    check_same_run,
-    run_metadata,
-)
+from fusionproxy_jax.training.checkpoint import Checkpoints
 from fusionproxy_jax.training.interruption import StopRequest, stop_requests
 from fusionproxy_jax.training.metric_writer import MetricWriter
 from fusionproxy_jax.training.pictures import ValidationPictures
 from fusionproxy_jax.training.reporting import NotFiniteError, Progress, Reporter
+from fusionproxy_jax.training.run_identity import check_same_run, run_metadata
 from fusionproxy_jax.training.state import TrainState, empty_state, init_state
 
 

@@ -17,14 +17,13 @@ from tiny_training import TinyCache, metric_rows, tiny_config
 
 from fusionproxy_jax.config import OptimizerConfig, StudentConfig
 from fusionproxy_jax.errors import FusionProxyError
-from fusionproxy_jax.training.checkpoint import (
-    Checkpoints,
+from fusionproxy_jax.training.checkpoint import Checkpoints, load_student
+from fusionproxy_jax.training.loop import train
+from fusionproxy_jax.training.run_identity import (
     check_same_run,
-    load_student,
     run_metadata,
     student_config_from,
 )
-from fusionproxy_jax.training.loop import train
 from fusionproxy_jax.training.state import TrainState
 
 SCRIPT = Path(__file__).with_name("run_training.py")
