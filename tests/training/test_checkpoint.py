@@ -54,29 +54,29 @@ def start(workdir: Path, seconds_per_step: float) -> subprocess.Popen:
     )
 
 
-def signal_after(process: subprocess.Popen, number: int, num_steps: int) -> None:
-    """Sends a signal at a random moment after the process did `num_steps` steps."""
-    for _ in range(num_steps):
-        assert process.stdout.readline(), process.stderr.read()
+def signal_after(process: subprocess.Popen, number: int, num_steps: int) -> list[int]:
+    """Signals at a random moment after `num_steps` steps; returns all steps done."""
+    steps = [process.stdout.readline() for _ in range(num_steps)]
     time.sleep(random.uniform(0.0, 0.2))
     process.send_signal(number)
+    rest, errors = process.communicate()
+    assert all(steps), errors
+    return [int(step) for step in [*steps, *rest.split()]]
 
 
 def test_a_killed_and_a_stopped_run_end_in_the_parameters_of_an_uninterrupted_one(
     finished, tmp_path
 ):
     killed = start(tmp_path, 0.1)
-    signal_after(killed, signal.SIGKILL, random.randint(1, 7))
-    killed.communicate()
+    # With the random wait, before, during or after one of the first two saves.
+    signal_after(killed, signal.SIGKILL, random.randint(1, 5))
     assert killed.returncode == -signal.SIGKILL
 
     stopped = start(tmp_path, 0.1)
-    signal_after(stopped, signal.SIGTERM, 1)
-    rest, errors = stopped.communicate()
-    assert stopped.returncode == 128 + signal.SIGTERM, errors
+    steps = signal_after(stopped, signal.SIGTERM, 1)
+    assert stopped.returncode == 128 + signal.SIGTERM
     before = Checkpoints(tmp_path).latest_step()
-    assert before is not None
-    assert str(before) in rest.split()
+    assert before == steps[-1]
 
     resumed = start(tmp_path, 0.0)
     steps, errors = resumed.communicate()
