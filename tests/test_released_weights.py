@@ -1,0 +1,131 @@
+"""The students in the package: complete, exact, and better than the plain average."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnxruntime
+import pytest
+import scipy.ndimage
+from PIL import Image
+
+from fusionproxy_jax import load
+from fusionproxy_jax.commands.student_file import read_student
+from fusionproxy_jax.evaluation.controls import CONTROLS
+from fusionproxy_jax.evaluation.metrics import METRICS
+from fusionproxy_jax.evaluation.report import mean_metrics
+from fusionproxy_jax.evaluation.survey import measure_pairs, read_pair
+from fusionproxy_jax.input_pipeline.split import split_pairs
+from fusionproxy_jax.input_pipeline.synthetic import synthetic_pair
+from fusionproxy_jax.models.any_size import fuse_any_size
+from fusionproxy_jax.models.variants import build_student
+from fusionproxy_jax.runtime.fuser import WEIGHTS
+from fusionproxy_jax.runtime.pairing import find_pairs
+
+NAMES = ("base",)
+MEGABYTE = 1024**2
+
+
+def held_out(real_data: Path) -> dict[str, list]:
+    """Pairs the release never trained on, by data set, and the MSRS night pair."""
+    names = ("roadscene", "msrs", "m3fd", "m3svd")
+    pairs = [pair for name in names for pair in find_pairs(real_data / name)]
+    _, validation = split_pairs([(pair.id, pair.group) for pair in pairs], 0.1)
+    sets: dict[str, list] = {}
+    for index in validation:
+        sets.setdefault(pairs[index].id.split("/")[0], []).append(pairs[index])
+    return sets
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_released_student_has_all_its_files_within_size(name):
+    for suffix in (".safetensors", ".onnx", "_camera.onnx"):
+        assert 0 < (WEIGHTS / f"{name}{suffix}").stat().st_size < 12 * MEGABYTE
+    assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < 40 * MEGABYTE
+    card = (WEIGHTS / f"{name}.md").read_text()
+    for section in ("Data", "Recipe", "Metrics", "Limits", "Licence"):
+        assert f"## {section}" in card
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_released_file_names_a_path_of_the_machine_that_made_it(name):
+    session = onnxruntime.InferenceSession(str(WEIGHTS / f"{name}.onnx"))
+    told = session.get_modelmeta().custom_metadata_map
+    sources = json.loads(told["training"])["config"]["data"]["sources"]
+    assert sources and not any("/" in source for source in sources)
+    _, _, training = read_student(WEIGHTS / f"{name}.safetensors")
+    assert training == json.loads(told["training"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_forms_of_a_released_student_are_one_network(name):
+    pair = synthetic_pair(1, height=83, width=117)
+    config, params, _ = read_student(WEIGHTS / f"{name}.safetensors")
+    visible = pair["visible"] / np.float32(255)
+    infrared = np.round(255 * pair["infrared"]).astype(np.uint8)
+    flax = fuse_any_size(
+        build_student(config),
+        jax.tree.map(jnp.asarray, params),
+        jnp.asarray(visible)[None],
+        jnp.asarray(infrared / np.float32(255))[None, ..., None],
+    )[0]
+    fuse = load(name)
+    exact = fuse(visible, infrared)
+    np.testing.assert_allclose(exact, flax, atol=1e-4)
+    camera = fuse(pair["visible"], infrared).astype(int)
+    # Half a level is a matter of rounding.
+    np.testing.assert_allclose(camera / 255, exact, atol=0.6 / 255)
+
+
+def test_a_person_of_the_dark_appears_in_the_fused_image():
+    pair = synthetic_pair(1, height=240, width=320, scene="night")
+    fused = load("base")(pair["visible"], pair["infrared"])
+    person = pair["person_mask"]
+    before, after = pair["visible"].mean(-1), fused.mean(-1)
+    assert after[person].mean() > before[person].mean() + 30
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dataset", ["roadscene", "msrs", "m3fd", "m3svd"])
+def test_held_out_pairs_are_fused_better_than_by_averaging(real_data, name, dataset):
+    pairs = held_out(real_data)[dataset][:6]
+    methods = {name: load(name, threads=1), "mean": CONTROLS["mean"]}
+    means = mean_metrics(list(measure_pairs(pairs, methods)))
+    # SSIM favours the average by construction, and so does MI.
+    for metric in ("EN", "SF", "AG", "SD", "SCD", "VIF", "Qabf"):
+        assert means[name][metric] > means["mean"][metric], (metric, means)
+    assert set(METRICS) == set(means[name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_people_are_brighter_against_their_surroundings(real_data, name):
+    fuse = load(name)
+    for pair in find_pairs(real_data / "msrs"):
+        visible, infrared = read_pair(pair)
+        path = real_data / "msrs" / "person_mask" / f"{pair.visible.stem}.png"
+        with Image.open(path) as image:
+            person = np.asarray(image) > 0
+        around = scipy.ndimage.binary_dilation(person, iterations=8) & ~person
+
+        def contrast(image, person=person, around=around):
+            luminance = image @ np.array([0.299, 0.587, 0.114])
+            return luminance[person].mean() - luminance[around].mean()
+
+        assert contrast(fuse(visible, infrared)) > contrast(visible) + 5, pair.id
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_colours_of_the_visible_image_are_kept(real_data, name):
+    for pairs in held_out(real_data).values():
+        visible, infrared = read_pair(pairs[0])
+        fused = load(name)(visible, infrared)
+        assert fused.shape == visible.shape and fused.dtype == visible.dtype
+        chroma = [
+            image[..., [0, 2]].astype(float) - image[..., [1]]
+            for image in (visible, fused)
+        ]
+        # Chroma may be scaled down where luminance leaves no room, not turned.
+        correlation = np.corrcoef(chroma[0].ravel(), chroma[1].ravel())[0, 1]
+        assert correlation > 0.9, (pairs[0].id, correlation)
