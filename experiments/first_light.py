@@ -7,12 +7,12 @@ Command (FUSIONPROXY_DATA names the folder that holds roadscene/ msrs/ m3fd/ m3s
         --workdir runs/base
     fusionproxy export --workdir runs/base --out fusionproxy_jax/weights --name base
 
-Hardware: two x86 cores. Time: 5 min for the teacher (957 tiles), 40 min for the training
+Hardware: two x86 cores. Time: 5 min for the teacher (957 tiles), 40 min for training
 (5,000 steps at 2.1 a second). Measured on the 17 held-out RoadScene pairs: EN 7.40, SF
-16.3, SCD 1.69, VIF 0.66, Qabf 0.57 (plain average 6.73, 9.2, 1.32, 0.57, 0.40); the last
+16.3, SCD 1.69, VIF 0.66, Qabf 0.57 (the average: 6.73, 9.2, 1.32, 0.57, 0.40); the last
 training loss was 0.043.
 
-Deviations from the paper: one teacher (DDFM with the Gaussian prior, mode `salient`), no
+From the paper it differs in: one teacher (DDFM, Gaussian prior, mode `salient`), no
 panel, crops of 128 px. The model card fusionproxy_jax/weights/base.md has all numbers.
 """
 
