@@ -132,8 +132,8 @@ def main() -> None:
         if root == "fusionproxy_jax":
             raise
         print(
-            f"fusionproxy: this command needs the package {root!r}; "
-            "pip install 'fusionproxy-jax[train]'",
+            f"fusionproxy: this command needs the package {root!r}; install "
+            "fusionproxy-jax with its extra 'train'",
             file=sys.stderr,
         )
         code = 2

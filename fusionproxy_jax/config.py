@@ -45,6 +45,9 @@ class StudentConfig:
         for name in ("widths", "depths"):
             value = getattr(self, name)
             _require(min(value) > 0, f"student.{name}", value, "all positive")
+        for name in ("stem_width", "attention_reduction"):
+            value = getattr(self, name)
+            _require(value >= 1, f"student.{name}", value, ">= 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +124,9 @@ class TeacherConfig:
 
     def __post_init__(self) -> None:
         """Rejects counts below one and tiles the pyramid cannot halve."""
+        _require(
+            len(self.teachers) > 0, "teacher.teachers", self.teachers, "at least one"
+        )
         _require(self.num_samples >= 1, "teacher.num_samples", self.num_samples, ">= 1")
         _require(
             1 <= self.num_steps <= 1000,
@@ -208,6 +214,12 @@ class OptimizerConfig:
             self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "> 0"
         )
         _require(
+            self.gradient_clip > 0, "optimizer.gradient_clip", self.gradient_clip, "> 0"
+        )
+        _require(
+            self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, ">= 0"
+        )
+        _require(
             0 <= self.ema_decay < 1, "optimizer.ema_decay", self.ema_decay, "in [0, 1)"
         )
 
@@ -240,6 +252,8 @@ class DataConfig:
             "a multiple of 16, at least 32",
         )
         _require(self.batch_size >= 1, "data.batch_size", self.batch_size, ">= 1")
+        _require(self.num_workers >= 0, "data.num_workers", self.num_workers, ">= 0")
+        _require(self.seed >= 0, "data.seed", self.seed, ">= 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +276,17 @@ class Config:
     checkpoint_every: int = 500
     picture_every: int = 1000
     keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        """Rejects counts below one."""
+        for name in (
+            "num_steps",
+            "log_every",
+            "checkpoint_every",
+            "picture_every",
+            "keep_checkpoints",
+        ):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
 
 
 def to_json(config: object) -> str:

@@ -1,5 +1,6 @@
 """`fusionproxy export`: a trained student as safetensors and two ONNX files."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def training_summary(run: dict[str, Any]) -> dict[str, Any]:
     data = dict(config["data"])
     data["sources"] = [Path(source).name for source in data["sources"]]
     config["data"] = data
+    # What taught the student is what the cache holds, not what the run asked for.
+    config["teacher"] = json.loads(run["cache_config"])
     return {
         "step": run["step"],
         "code_version": run["code_version"],

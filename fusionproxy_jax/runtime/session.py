@@ -62,14 +62,22 @@ class OnnxStudent:
         """Returns `fused` for a batch in the layout of this file's form.
 
         Raises:
-          FusionProxyError: the file was exported for another fixed size.
+          FusionProxyError: the file was exported for another fixed size, or ONNX
+            Runtime failed, as for lack of memory.
         """
         self._check_fixed_size(visible.shape)
         feeds = {
             "visible": np.ascontiguousarray(visible),
             "infrared": np.ascontiguousarray(infrared),
         }
-        return self._session.run(["fused"], feeds)[0]
+        try:
+            return self._session.run(["fused"], feeds)[0]
+        # ONNX Runtime has no common class of error, and raises for lack of memory too.
+        except Exception as error:
+            raise FusionProxyError(
+                f"{self._path} could not fuse images of shape {visible.shape} "
+                f"({str(error).splitlines()[0]}); try a smaller image"
+            ) from error
 
     def _check_fixed_size(self, shape: tuple[int, ...]) -> None:
         declared = {node.name: node.shape for node in self._session.get_inputs()}

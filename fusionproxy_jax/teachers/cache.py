@@ -74,7 +74,7 @@ def build_cache(
         progress(0, total)
     for number, tiles in enumerate(shards):
         path = _shard_path(directory, number)
-        if not path.exists():
+        if not path.exists() or _read_statistics(path) is None:
             records, statistics = [], GateStatistics()
             for tile, gate in teach_tiles(source, manifest, tiles, config, prior):
                 records.append(encode(tile))
@@ -209,11 +209,26 @@ def _report(directory: Path, manifest: Manifest) -> dict:
     """Returns the gate report of all tiles, from the shards' statistics."""
     total = GateStatistics()
     for number in range(len(manifest.shards)):
-        path = _shard_path(directory, number).with_suffix(".json")
-        total += GateStatistics.from_json(json.loads(path.read_text()))
+        statistics = _read_statistics(_shard_path(directory, number))
+        if statistics is None:
+            raise FusionProxyError(
+                f"the statistics of part {number} vanished from {directory} while the "
+                "cache was built; run the same `fusionproxy teach` again"
+            )
+        total += statistics
     return {
         "num_pairs": len(manifest.images),
         "num_tiles": len(manifest.tiles),
         "hash": manifest.hash,
         **gate_report(total),
     }
+
+
+def _read_statistics(shard: Path) -> GateStatistics | None:
+    """Returns a shard's gate statistics, or None if they are missing or damaged."""
+    try:
+        return GateStatistics.from_json(
+            json.loads(shard.with_suffix(".json").read_text())
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

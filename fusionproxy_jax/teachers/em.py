@@ -131,6 +131,10 @@ def make_em_rectifier(infrared: jax.Array, visible: jax.Array, *, mode: str):
         del keys
         x = fused - source_b
         to_a, to_b = closeness(gap - x, x, state.scale_a, state.scale_b)
+        if variant.mirrored:
+            # The released guard stands inside the square on this side only.
+            shifted = jnp.square(gap - x + 1e-6)
+            to_a = jnp.sqrt(2.0 / (state.scale_a[:, None, None] * shifted))
         if np.isfinite(variant.max_infrared_ratio):
             to_a, to_b = (
                 jnp.minimum(to_a, variant.max_infrared_ratio * to_b),

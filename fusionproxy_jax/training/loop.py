@@ -127,6 +127,11 @@ def train(
             folder that cannot be written, or a loss that became NaN or infinite (the
             last good checkpoint stays).
     """
+    if jax.process_count() > 1:
+        raise FusionProxyError(
+            f"training runs in one process with any number of devices; this is one of "
+            f"{jax.process_count()} processes"
+        )
     workdir = Path(workdir).absolute()
     if isinstance(cache, str | Path):
         cache = open_cache(Path(cache))

@@ -25,6 +25,8 @@ def held_out_pairs(
         return []
     pairs = load_pairs(tuple(sources))
     _, validation = split_pairs(pairs.ids_and_groups, validation_fraction)
+    if not validation:
+        return []
     chosen = np.linspace(0, len(validation) - 1, num_pairs).round().astype(int)
     return [pairs[validation[index]] for index in sorted(set(chosen))]
 

@@ -27,7 +27,11 @@ def test_weights_are_exported_again(tmp_path, capsys):
 
 def test_a_run_is_exported_with_a_summary(tmp_path, monkeypatch):
     run = {
-        "config": {"data": {"sources": ["/home/someone/roadscene"], "seed": 3}},
+        "config": {
+            "data": {"sources": ["/home/someone/roadscene"], "seed": 3},
+            "teacher": {"mode": "balanced"},
+        },
+        "cache_config": '{"mode": "salient"}',
         "step": 20,
         "code_version": "1",
         "jax_version": "2",
@@ -43,6 +47,8 @@ def test_a_run_is_exported_with_a_summary(tmp_path, monkeypatch):
     assert json.loads(properties["training"]) == training_summary(run)
     assert "someone" not in properties["training"]
     assert "roadscene" in properties["training"]
+    # The cache that was trained on says what taught.
+    assert '{"mode": "salient"}' in properties["training"]
 
 
 def _other_widths(tmp_path):

@@ -19,16 +19,21 @@ def _shrink(noisy, index, signal):
     return gain * noisy
 
 
-def test_the_chain_matches_a_plain_loop():
-    levels, eta = noise_levels(5), 0.0
+@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
+def test_the_chain_matches_a_plain_loop(eta):
+    levels = noise_levels(5)
     (key,) = _keys(1)
-    first_key, _ = jax.random.split(key)
+    first_key, chain_key = jax.random.split(key)
     noisy = np.asarray(jax.random.normal(first_key, SHAPE), np.float64)
     for a, b in zip(levels.signal, levels.next_signal, strict=True):
         a, b = float(a), float(b)
         estimate = np.clip(0.25 * np.sqrt(a) / (0.25 * a + 1 - a) * noisy, -1, 1) + 0.1
         noise = (noisy / np.sqrt(a) - estimate) / np.sqrt(1 / a - 1)
-        noisy = np.sqrt(b) * estimate + np.sqrt(1 - b) * noise
+        chain_key, _, noise_key = jax.random.split(chain_key, 3)
+        fresh = np.asarray(jax.random.normal(noise_key, SHAPE), np.float64)
+        deviation = eta * np.sqrt((1 - b) / (1 - a) * (1 - a / b))
+        kept = np.sqrt(1 - b - deviation**2)
+        noisy = np.sqrt(b) * estimate + kept * noise + deviation * fresh
     result = sample(
         _shrink,
         lambda x, state, keys: (x + 0.1, state),

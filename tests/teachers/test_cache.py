@@ -208,6 +208,21 @@ def test_a_damaged_shard_is_named_and_can_be_drawn_again(cache, tmp_path, damage
     _same(cache, build_cache(PAIRS, CONFIG, tmp_path))
 
 
+@pytest.mark.parametrize("damage", ["", "{}", None])
+def test_a_shard_without_its_statistics_is_drawn_again(cache, tmp_path, damage):
+    build_cache(PAIRS, CONFIG, tmp_path)
+    statistics = tmp_path / "shard-00000.json"
+    whole = statistics.read_text()
+    if damage is None:
+        statistics.unlink()
+    else:
+        statistics.write_text(damage)
+    again = build_cache(PAIRS, CONFIG, tmp_path)
+    _same(cache, again)
+    assert statistics.read_text() == whole
+    assert again.report == cache.report
+
+
 def test_a_damaged_manifest_is_named(tmp_path):
     build_cache(PAIRS[4:], CONFIG, tmp_path)
     path = tmp_path / "manifest.json"

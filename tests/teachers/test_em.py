@@ -111,7 +111,7 @@ def _released_oracle(visible, infrared, fused, scale_a, scale_b, fx, fy):
     a, b, r, half = visible, infrared, 0.001, 0.5
     y, x = a - b, fused - b
     d = np.sqrt(2 / (scale_b * (x**2 + 1e-6)))
-    c = np.sqrt(2 / (scale_a * ((y - x) ** 2 + 1e-6)))
+    c = np.sqrt(2 / (scale_a * (y - x + 1e-6) ** 2))
     d = np.minimum(d, 2 * c)
     scale_b = np.mean(1 / (d + 1e-10) + scale_b / 2)
     scale_a = np.mean(1 / (c + 1e-10) + scale_a / 2)

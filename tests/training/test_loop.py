@@ -21,6 +21,7 @@ from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.training.build import build_training
 from fusionproxy_jax.training.checkpoint import Checkpoints
 from fusionproxy_jax.training.loop import train
+from fusionproxy_jax.training.pictures import held_out_pairs
 from fusionproxy_jax.training.reporting import Progress
 from fusionproxy_jax.training.state import empty_state
 from fusionproxy_jax.training.throughput import measure_throughput
@@ -140,6 +141,21 @@ def test_a_workdir_that_is_a_file_is_refused(tmp_path, tiny_student):
     (tmp_path / "run").write_text("")
     with pytest.raises(FusionProxyError, match="could not write the run to"):
         train(tiny_config(), TinyCache(), tmp_path / "run")
+
+
+def test_one_of_many_processes_is_refused(tmp_path, tiny_student, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(FusionProxyError, match="one of 2 processes"):
+        train(tiny_config(), TinyCache(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_single_clip_trains_without_pictures(tmp_path):
+    write_pairs(tmp_path / "clip", 1)
+    pairs = held_out_pairs(
+        [str(tmp_path / "clip")], validation_fraction=0.1, num_pairs=4
+    )
+    assert pairs == []
 
 
 def test_throughput_is_measured(tiny_student):
