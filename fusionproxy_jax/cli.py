@@ -7,6 +7,7 @@ without JAX.
 import dataclasses
 import importlib
 import logging
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -136,6 +137,14 @@ def main() -> None:
             "fusionproxy-jax with its extra 'train'",
             file=sys.stderr,
         )
+        code = 2
+    except BrokenPipeError:
+        # The reader of our output went away; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"fusionproxy: {where}{error.strerror or error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("fusionproxy: interrupted", file=sys.stderr)

@@ -100,3 +100,20 @@ def test_a_missing_extra_is_named(monkeypatch, capsys):
     monkeypatch.setattr(cli, "run", run)
     code, _, told = exit_of(monkeypatch, capsys, "train")
     assert code == 2 and "needs the package 'jax'" in told
+
+
+def test_an_error_of_the_system_is_a_sentence_too(monkeypatch, capsys):
+    def run(arguments):
+        raise PermissionError(13, "Permission denied", "locked/a.png")
+
+    monkeypatch.setattr(cli, "run", run)
+    code, _, told = exit_of(monkeypatch, capsys, "fuse")
+    assert (code, told) == (2, "fusionproxy: locked/a.png: Permission denied\n")
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = f"{sys.executable} -m fusionproxy_jax.cli --help"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | true"], capture_output=True
+    )
+    assert b"Traceback" not in done.stderr

@@ -1,5 +1,6 @@
 """`fusionproxy quickstart`: the whole chain in miniature on synthetic pairs."""
 
+import importlib
 import json
 import sys
 import time
@@ -87,6 +88,9 @@ class Quickstart:
 
     def run(self) -> None:
         """Runs every stage, timing each, then says where to look."""
+        # Before the first file: what the later stages need must be installed.
+        for module in ("teachers.cache", "training.loop", "onnx_export"):
+            importlib.import_module(f"fusionproxy_jax.{module}")
         stages = _Stages()
         pairs, cache = self.out / "pairs", self.out / "teacher"
         workdir, student = self.out / "training", self.out / "student"

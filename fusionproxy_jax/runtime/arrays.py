@@ -13,6 +13,8 @@ MIN_SIDE_PX = 16
 # Grey images that went through JPEG have channels a few steps apart; a false-colour
 # rendering has them far apart over most of the image.
 GREY_TOLERANCE = 8 / 255
+# Bicubic and Lanczos resizing leave [0, 1] by this much at sharp edges.
+_OVERSHOOT = 0.1
 GREY_SHARE = 0.99
 
 
@@ -92,15 +94,16 @@ def as_float_infrared(array: np.ndarray) -> np.ndarray:
     """Returns an infrared image as float32 [h, w] in [0, 1]; see `checked_infrared`.
 
     8-bit images are divided by 255: the camera has already chosen their contrast, as it
-    has for float images that lie in [0, 1], which stay as they are. 16-bit counts and
-    other floats (degrees, kelvin) are raw and go through `thermal.normalize`.
+    has for float images that lie in [0, 1], give or take the overshoot of a resize,
+    which is clipped. 16-bit counts and other floats (degrees, kelvin) are raw and go
+    through `thermal.normalize`.
     """
     array = checked_infrared(array)
     if array.dtype == np.uint8:
         return array.astype(np.float32) / np.float32(255)
     is_float = np.issubdtype(array.dtype, np.floating)
-    if is_float and array.min() >= 0 and array.max() <= 1:
-        return array.astype(np.float32)
+    if is_float and -_OVERSHOOT <= array.min() and array.max() <= 1 + _OVERSHOOT:
+        return np.clip(array.astype(np.float32), 0.0, 1.0)
     return thermal.normalize(array)
 
 

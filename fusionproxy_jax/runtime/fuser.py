@@ -46,8 +46,8 @@ def load(
     """
     if order not in ("rgb", "bgr"):
         raise FusionProxyError(f"order is {order!r}; it must be 'rgb' or 'bgr'")
-    if threads is not None and threads < 1:
-        raise FusionProxyError(f"threads is {threads}; it must be at least 1")
+    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= 256):
+        raise FusionProxyError(f"threads is {threads!r}; it must be between 1 and 256")
     if Path(model).suffix.lower() == ".onnx":
         student = OnnxStudent(Path(model), threads=threads)
         return Fuser({student.form: lambda: student}, order=order)

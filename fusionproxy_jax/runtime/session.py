@@ -71,13 +71,19 @@ class OnnxStudent:
             "infrared": np.ascontiguousarray(infrared),
         }
         try:
-            return self._session.run(["fused"], feeds)[0]
+            fused = self._session.run(["fused"], feeds)[0]
         # ONNX Runtime has no common class of error, and raises for lack of memory too.
         except Exception as error:
             raise FusionProxyError(
                 f"{self._path} could not fuse images of shape {visible.shape} "
                 f"({str(error).splitlines()[0]}); try a smaller image"
             ) from error
+        if not np.isfinite(fused).all():
+            raise FusionProxyError(
+                f"{self._path} gave values that are not finite; the file is damaged or "
+                "was exported from a failed training, so export it again"
+            )
+        return fused
 
     def _check_fixed_size(self, shape: tuple[int, ...]) -> None:
         declared = {node.name: node.shape for node in self._session.get_inputs()}

@@ -94,3 +94,12 @@ def test_a_bad_visible_array_is_refused(array, sentence):
 def test_a_bad_infrared_array_is_refused(array, sentence):
     with pytest.raises(FusionProxyError, match=f"the infrared image.*{sentence}"):
         as_float_infrared(array)
+
+
+def test_the_overshoot_of_a_resize_does_not_change_how_infrared_is_read():
+    infrared = np.linspace(0.2, 0.6, 400, dtype=np.float32).reshape(20, 20)
+    beyond = infrared.copy()
+    beyond[0, 0], beyond[0, 1] = -0.03, 1.04
+    read = as_float_infrared(beyond)
+    np.testing.assert_array_equal(read[1:], infrared[1:])
+    assert read[0, 0] == 0 and read[0, 1] == 1
