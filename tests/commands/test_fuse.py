@@ -286,7 +286,7 @@ BAD_INPUTS = {
         {},
         "m.onnx is not a fusion model",
     ),
-    "no threads": (None, {"threads": "0"}, "threads is 0; it must be between 1 and 256"),
+    "no threads": (None, {"threads": "0"}, "it must be between 1 and 256"),
 }
 
 
