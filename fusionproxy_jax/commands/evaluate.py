@@ -128,6 +128,11 @@ def _choose(
     if limit is not None and limit < 1:
         raise FusionProxyError(f"--limit is {limit}; it must be at least 1")
     pairs = [pair for folder in folders for pair in find_pairs(folder)]
+    if len({pair.id for pair in pairs}) < len(pairs):
+        raise FusionProxyError(
+            "two of the --pairs folders hold pairs of the same name; give every folder "
+            "once and different names"
+        )
     if validation_fraction is not None:
         groups = [(pair.id, pair.group) for pair in pairs]
         _, held_out = split_pairs(groups, validation_fraction)

@@ -135,3 +135,10 @@ def test_bad_requests_are_refused_in_a_sentence(tmp_path, arguments, sentence):
     with pytest.raises(FusionProxyError, match=sentence):
         cli.run(["evaluate", *arguments])
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_two_folders_of_one_name_are_not_merged(tmp_path):
+    folders = [str(write_pairs(tmp_path / part / "night", 1)) for part in "ab"]
+    model = str(write_model(tmp_path / "visible_only.onnx"))
+    with pytest.raises(FusionProxyError, match="pairs of the same name"):
+        cli.run(["evaluate", "--pairs", *folders, "--model", model])
