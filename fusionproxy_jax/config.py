@@ -49,6 +49,14 @@ class StudentConfig:
             value = getattr(self, name)
             _require(value >= 1, f"student.{name}", value, ">= 1")
 
+    @classmethod
+    def from_json(cls, fields: dict[str, object]) -> "StudentConfig":
+        """Returns the configuration whose `asdict` was stored as JSON."""
+        # JSON has no tuples.
+        return cls(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class SalientConfig:

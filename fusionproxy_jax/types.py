@@ -10,9 +10,3 @@ Image = Float[Array, "b h w 3"]
 
 Infrared = Float[Array, "b h w 1"]
 """Infrared intensity, float, [0, 1]; larger is warmer."""
-
-PixelMap = Float[Array, "b h w"]
-"""One value per pixel."""
-
-FeatureMap = Float[Array, "b h w c"]
-"""Backbone features on some grid."""

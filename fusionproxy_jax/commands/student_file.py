@@ -20,11 +20,7 @@ def read_student(path: Path) -> tuple[StudentConfig, Any, dict[str, Any]]:
 
     params, metadata = load_weights(path)
     try:
-        fields = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in metadata["student"].items()
-        }
-        config = StudentConfig(**fields)
+        config = StudentConfig.from_json(metadata["student"])
     except (KeyError, TypeError, AttributeError) as error:
         raise FusionProxyError(
             f"{path} does not say which student it holds ({error}); use a file written "

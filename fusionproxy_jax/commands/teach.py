@@ -14,7 +14,7 @@ class Teach:
     """Draws the teacher ensemble of the training part of the pairs into a cache.
 
     Killed or interrupted, the same command goes on where it was. Validation pairs are
-    left out; `fusionproxy train` finds them by the same split.
+    left out; `fusionproxy train` with the same data settings finds them again.
     """
 
     cache: Path

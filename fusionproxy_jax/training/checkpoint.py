@@ -19,7 +19,6 @@ import orbax.checkpoint as ocp
 
 from fusionproxy_jax.config import StudentConfig
 from fusionproxy_jax.errors import FusionProxyError
-from fusionproxy_jax.training.run_identity import student_config_from
 from fusionproxy_jax.training.state import TrainState
 
 PyTree = Any
@@ -169,4 +168,5 @@ def load_student(workdir: Path) -> tuple[StudentConfig, PyTree, dict]:
     finally:
         checkpoints.close()
     params = jax.tree.map(np.asarray, params)
-    return student_config_from(meta), params, {**meta, "step": step}
+    student = StudentConfig.from_json(meta["config"]["student"])
+    return student, params, {**meta, "step": step}

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 
 from fusionproxy_jax import __version__
-from fusionproxy_jax.config import Config, StudentConfig, config_hash, to_json
+from fusionproxy_jax.config import Config, config_hash, to_json
 from fusionproxy_jax.errors import FusionProxyError
 
 # What may change between a run and its resumption: it only says when to report.
@@ -61,12 +61,4 @@ def check_same_run(stored: dict, current: dict, *, workdir: Path) -> None:
     raise FusionProxyError(
         f"{workdir} holds a run with other settings: {'; '.join(found)}{reason}; "
         "give the old settings or another --workdir"
-    )
-
-
-def student_config_from(meta: dict) -> StudentConfig:
-    """Returns the student's configuration out of a run's metadata."""
-    fields = meta["config"]["student"]
-    return StudentConfig(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     )

@@ -22,7 +22,6 @@ from fusionproxy_jax.training.loop import train
 from fusionproxy_jax.training.run_identity import (
     check_same_run,
     run_metadata,
-    student_config_from,
 )
 from fusionproxy_jax.training.state import TrainState
 
@@ -117,7 +116,8 @@ def test_the_student_of_a_run_comes_with_what_it_was_made_of(finished):
 def test_the_student_configuration_survives_json():
     config = tiny_config(student=StudentConfig(widths=(8, 16), depths=(1, 3)))
     meta = run_metadata(config, cache_hash="", cache_config="")
-    assert student_config_from(json.loads(json.dumps(meta))) == config.student
+    stored = json.loads(json.dumps(meta))["config"]["student"]
+    assert StudentConfig.from_json(stored) == config.student
 
 
 @pytest.mark.parametrize(
