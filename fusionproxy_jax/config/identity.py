@@ -1,0 +1,31 @@
+"""Configurations as text: JSON, and a hash that tells two apart."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def to_json(config: object) -> str:
+    """Returns a config dataclass as JSON text with sorted keys."""
+    return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True)
+
+
+def config_hash(*configs: object) -> str:
+    """Returns 16 hex digits that change when any field of `configs` changes."""
+    text = "\n".join(to_json(config) for config in configs)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def from_json(kind: type[T], fields: dict[str, Any]) -> T:
+    """Returns the flat config dataclass `kind` whose `asdict` was stored as JSON.
+
+    Raises:
+        TypeError: The fields are not those of `kind`.
+    """
+    # JSON has no tuples.
+    return kind(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    )

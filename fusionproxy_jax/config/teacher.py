@@ -1,0 +1,100 @@
+"""The teacher ensemble: which teachers, how each samples, how many samples."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fusionproxy_jax.config.checks import require
+from fusionproxy_jax.config.salient import SalientConfig
+
+TeacherName = Literal["ddfm", "mask_difuser", "gaussian", "average"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDFMConfig:
+    """DDFM: a prior, and a rectification of each of its estimates."""
+
+    # `compact` is the prior in the package; else a file: a guided-diffusion checkpoint
+    # (.pt) or one of ours (.safetensors). Teacher `gaussian` takes none.
+    weights: str = "compact"
+    mode: Literal["released", "paper", "balanced", "salient"] = "salient"
+    # 100 is DDFM's own count; fewer serve for caching (unchanged means and spread).
+    num_steps: int = 25
+    eta: float = 0.0
+    luma: Literal["full", "studio"] = "full"
+    # Chroma of a colour prior's state: its own guess, as released, or the visible
+    # image's at every step.
+    chroma: Literal["prior", "visible"] = "prior"
+    # Maps every sample's range to [0, 1], as released: a random gain per sample.
+    stretch: bool = False
+
+    def __post_init__(self) -> None:
+        """Rejects counts no chain can have."""
+        _check_chain("ddfm", self.num_steps, self.eta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskDifuserConfig:
+    """Mask-DiFuser: restoration of one image from two views, the sources."""
+
+    # `compact` is the network in the package; else a file, see DDFMConfig.
+    weights: str = "compact"
+    # 5 as released; the compact network was measured with more.
+    num_steps: int = 5
+    eta: float = 1.0
+    # 1 looks the noise table up one place too far, as released; 0 is correct.
+    index_shift: Literal[0, 1] = 1
+    # As in DDFMConfig.
+    stretch: bool = False
+
+    def __post_init__(self) -> None:
+        """Rejects counts no chain can have."""
+        _check_chain("mask_difuser", self.num_steps, self.eta)
+
+
+def _check_chain(name: str, num_steps: int, eta: float) -> None:
+    require(
+        1 <= num_steps <= 1000,
+        f"teacher.{name}.num_steps",
+        num_steps,
+        "between 1 and 1000",
+    )
+    require(0 <= eta <= 1, f"teacher.{name}.eta", eta, "between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """Diffusion teacher ensemble (Sec. 3.2, Eqs. 3-5).
+
+    `gaussian` is DDFM with a prior that needs no training; `average` is the plain
+    average with the visible image's colour, a control.
+    """
+
+    teachers: tuple[TeacherName, ...] = ("ddfm", "mask_difuser")
+    num_samples: int = 4
+    ddfm: DDFMConfig = field(default_factory=DDFMConfig)
+    mask_difuser: MaskDifuserConfig = field(default_factory=MaskDifuserConfig)
+    salient: SalientConfig = field(default_factory=SalientConfig)
+    # Training images are fixed square tiles: statistics match what is trained on.
+    tile_px: int = 256
+    # What learned networks compute in; statistics and rectification stay float32.
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Rejects empty or doubled ensembles and tiles the pyramid cannot halve."""
+        require(
+            len(self.teachers) > 0, "teacher.teachers", self.teachers, "at least one"
+        )
+        require(
+            len(set(self.teachers)) == len(self.teachers),
+            "teacher.teachers",
+            self.teachers,
+            "without repetition; raise teacher.num_samples for more samples of one",
+        )
+        require(self.num_samples >= 1, "teacher.num_samples", self.num_samples, ">= 1")
+        require(
+            self.tile_px >= 32 and self.tile_px % 32 == 0,
+            "teacher.tile_px",
+            self.tile_px,
+            "a positive multiple of 32",
+        )

@@ -1,0 +1,157 @@
+"""One distillation run: losses, misalignment, optimiser, data and steps."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fusionproxy_jax.config.checks import require
+from fusionproxy_jax.config.student import StudentConfig
+from fusionproxy_jax.config.teacher import TeacherConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelConfig:
+    """Frozen backbones the student is aligned to; none switches Eq. 10 off."""
+
+    backbones: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights and constants of Eqs. 7-12."""
+
+    pixel_weight: float = 1.0
+    alignment_weight: float = 0.5
+    structure_weight: float = 0.2
+    # Eq. 7's epsilon, in squared [0, 1] units: a standard deviation of 0.032.
+    epsilon: float = 1e-3
+    routing: Literal["variance", "uniform"] = "variance"
+    routing_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Rejects negative weights and a temperature at which Eq. 8 is undefined."""
+        for name in ("pixel_weight", "alignment_weight", "structure_weight"):
+            value = getattr(self, name)
+            require(value >= 0, f"loss.{name}", value, ">= 0")
+        require(self.epsilon > 0, "loss.epsilon", self.epsilon, "> 0")
+        require(
+            self.routing_temperature > 0,
+            "loss.routing_temperature",
+            self.routing_temperature,
+            "> 0 (approach 0 for one-hot routing)",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MisalignmentConfig:
+    """Misalignment injection (Sec. 3.5, Eq. 14), in pixels of a training crop."""
+
+    translation_px: float = 10.0
+    rotation_deg: float = 2.0
+    # The paper injects always; exact alignment would then never be seen.
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Rejects negative ranges and probabilities outside [0, 1]."""
+        for name in ("translation_px", "rotation_deg"):
+            value = getattr(self, name)
+            require(value >= 0, f"misalignment.{name}", value, ">= 0")
+        require(
+            0 <= self.probability <= 1,
+            "misalignment.probability",
+            self.probability,
+            "between 0 and 1",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with warm-up, cosine decay and weight averaging; the paper names none."""
+
+    learning_rate: float = 2e-4
+    weight_decay: float = 0.05
+    warmup_steps: int = 500
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        """Rejects values no optimiser can run with."""
+        require(
+            self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "> 0"
+        )
+        require(
+            self.gradient_clip > 0, "optimizer.gradient_clip", self.gradient_clip, "> 0"
+        )
+        require(
+            self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, ">= 0"
+        )
+        require(
+            0 <= self.ema_decay < 1, "optimizer.ema_decay", self.ema_decay, "in [0, 1)"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where pairs come from and how they are cut into training batches."""
+
+    # Folders of pairs, or tfds:NAME for a prepared data set.
+    sources: tuple[str, ...] = ()
+    validation_fraction: float = 0.1
+    crop_px: int = 256
+    batch_size: int = 8
+    flip: bool = True
+    seed: int = 0
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        """Rejects fractions that leave no training data and crops SSIM cannot see."""
+        require(
+            0 <= self.validation_fraction < 1,
+            "data.validation_fraction",
+            self.validation_fraction,
+            "in [0, 1)",
+        )
+        require(
+            self.crop_px >= 32 and self.crop_px % 16 == 0,
+            "data.crop_px",
+            self.crop_px,
+            "a multiple of 16, at least 32",
+        )
+        require(self.batch_size >= 1, "data.batch_size", self.batch_size, ">= 1")
+        require(self.num_workers >= 0, "data.num_workers", self.num_workers, ">= 0")
+        require(self.seed >= 0, "data.seed", self.seed, ">= 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One training run, from pairs to student."""
+
+    student: StudentConfig = field(default_factory=StudentConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    panel: PanelConfig = field(default_factory=PanelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    misalignment: MisalignmentConfig = field(default_factory=MisalignmentConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+
+    num_steps: int = 20_000
+    # Weights to begin with: a released student's name, or a file written by
+    # `fusionproxy export`; none starts from random ones.
+    start_from: str | None = None
+    seed: int = 0
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    parallel: Literal["pmap", "jit"] = "pmap"
+    log_every: int = 50
+    checkpoint_every: int = 500
+    picture_every: int = 1000
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        """Rejects counts below one."""
+        for name in (
+            "num_steps",
+            "log_every",
+            "checkpoint_every",
+            "picture_every",
+            "keep_checkpoints",
+        ):
+            require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
