@@ -22,6 +22,7 @@ from pathlib import Path
 from fusionproxy_jax.config import (
     Config,
     DataConfig,
+    DDFMConfig,
     MisalignmentConfig,
     OptimizerConfig,
     TeacherConfig,
@@ -38,7 +39,9 @@ def get_config() -> Config:
         )
     names = ("roadscene", "msrs", "m3fd", "m3svd")
     return Config(
-        teacher=TeacherConfig(mode="salient", num_samples=4, num_steps=12),
+        teacher=TeacherConfig(
+            teachers=("gaussian",), num_samples=4, ddfm=DDFMConfig(num_steps=12)
+        ),
         data=DataConfig(
             sources=tuple(str(Path(root) / name) for name in names),
             crop_px=128,

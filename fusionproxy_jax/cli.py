@@ -24,6 +24,16 @@ COMMANDS = {
         "Prepare",
         "prepare a public data set with its builder in data/",
     ),
+    "train-teacher": (
+        "train_teacher",
+        "TrainTeacher",
+        "train a compact teacher's network from scratch",
+    ),
+    "export-teacher": (
+        "export_teacher",
+        "ExportTeacher",
+        "write a trained teacher's network as safetensors",
+    ),
     "teach": ("teach", "Teach", "draw the teacher ensemble of every training image"),
     "train": ("train", "Train", "distil a student from a teacher cache"),
     "export": ("export", "Export", "write a trained student as ONNX and safetensors"),

@@ -62,10 +62,7 @@ class Export:
 
 def training_summary(run: dict[str, Any]) -> dict[str, Any]:
     """Returns a run's metadata without the folder names of the machine it ran on."""
-    config = dict(run["config"])
-    data = dict(config["data"])
-    data["sources"] = [Path(source).name for source in data["sources"]]
-    config["data"] = data
+    config = without_folders(run["config"])
     # What taught the student is what the cache holds, not what the run asked for.
     config["teacher"] = json.loads(run["cache_config"])
     return {
@@ -74,3 +71,10 @@ def training_summary(run: dict[str, Any]) -> dict[str, Any]:
         "jax_version": run["jax_version"],
         "config": config,
     }
+
+
+def without_folders(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a run's configuration with data sources named, not located."""
+    data = dict(config["data"])
+    data["sources"] = [Path(source).name for source in data["sources"]]
+    return {**config, "data": data}

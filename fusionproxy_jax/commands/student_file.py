@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fusionproxy_jax.checkpoints.weights import check_parameters, load_weights
-from fusionproxy_jax.config import StudentConfig
+from fusionproxy_jax.config import StudentConfig, from_json
 from fusionproxy_jax.errors import FusionProxyError
 
 
@@ -20,7 +20,7 @@ def read_student(path: Path) -> tuple[StudentConfig, Any, dict[str, Any]]:
 
     params, metadata = load_weights(path)
     try:
-        config = StudentConfig.from_json(metadata["student"])
+        config = from_json(StudentConfig, metadata["student"])
     except (KeyError, TypeError, AttributeError) as error:
         raise FusionProxyError(
             f"{path} does not say which student it holds ({error}); use a file written "

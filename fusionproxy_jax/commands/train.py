@@ -12,7 +12,10 @@ import tyro
 from fusionproxy_jax.config import Config
 
 if TYPE_CHECKING:
-    from fusionproxy_jax.training.loop import Progress
+    from collections.abc import Callable
+
+    from fusionproxy_jax.training.reporting import Progress
+    from fusionproxy_jax.training.run import TrainingResult
 
 
 def _duration(seconds: float) -> str:
@@ -34,6 +37,38 @@ def progress_line(progress: "Progress") -> str:
     )
 
 
+def run_and_report(
+    train: "Callable[[Callable[[Progress], None]], TrainingResult]", *, made: str
+) -> int:
+    """Trains with a progress line on stderr; returns the command's exit code.
+
+    Args:
+        train: Gets what to call at every report.
+        made: What to say is there in the end.
+    """
+    # Orbax logs the traceback of every writing thread; the error says it once.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    live = sys.stderr.isatty()
+
+    def show(progress: "Progress") -> None:
+        start, end = ("\r\x1b[K", "") if live else ("", "\n")
+        print(start + progress_line(progress), end=end, file=sys.stderr, flush=True)
+
+    result = train(show)
+    if live:
+        print(file=sys.stderr)
+    if result.signal_number is not None:
+        name = signal.Signals(result.signal_number).name
+        print(
+            f"stopped by {name} at step {result.step}, checkpoint saved; the same "
+            "command continues",
+            file=sys.stderr,
+        )
+        return 128 + result.signal_number
+    print(f"{result.step} steps done; {made}", file=sys.stderr)
+    return 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Train:
     """Distil a student from a teacher cache.
@@ -53,24 +88,7 @@ class Train:
         """Trains to the end, or to a signal, whose number plus 128 is returned."""
         from fusionproxy_jax.training.loop import train
 
-        # Orbax logs the traceback of every writing thread; the error says it once.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
-        live = sys.stderr.isatty()
-
-        def show(progress: "Progress") -> None:
-            start, end = ("\r\x1b[K", "") if live else ("", "\n")
-            print(start + progress_line(progress), end=end, file=sys.stderr, flush=True)
-
-        result = train(self.config, self.cache, self.workdir, progress=show)
-        if live:
-            print(file=sys.stderr)
-        if result.signal_number is not None:
-            name = signal.Signals(result.signal_number).name
-            print(
-                f"stopped by {name} at step {result.step}, checkpoint saved; the same "
-                "command continues",
-                file=sys.stderr,
-            )
-            return 128 + result.signal_number
-        print(f"{result.step} steps done; student in {self.workdir}", file=sys.stderr)
-        return 0
+        return run_and_report(
+            lambda show: train(self.config, self.cache, self.workdir, progress=show),
+            made=f"student in {self.workdir}",
+        )

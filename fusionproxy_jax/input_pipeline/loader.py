@@ -73,23 +73,42 @@ def make_loader(
         FusionProxyError: There are fewer records than processes, the crop is larger
             than a tile, or the first tile is malformed.
     """
-    if not 0 <= shard_index < shard_count:
-        raise FusionProxyError(
-            f"shard_index is {shard_index}; it must be 0 to {shard_count - 1}"
-        )
-    if len(source) < shard_count:
-        raise FusionProxyError(
-            f"{len(source)} training records cannot be shared by {shard_count} "
-            "processes; add data or use fewer processes"
-        )
+    _check_shard(len(source), shard_index, shard_count)
     _check_first(source[shard_index], crop_px=crop_px)
+    return endless_batches(
+        source,
+        _CropFlip(crop_px=crop_px, flip=flip),
+        batch_size=batch_size,
+        seed=seed,
+        shard_index=shard_index,
+        shard_count=shard_count,
+        num_workers=num_workers,
+    )
+
+
+def endless_batches(
+    source: Sequence[Mapping],
+    transform: grain.transforms.RandomMap,
+    *,
+    batch_size: int,
+    seed: int,
+    shard_index: int,
+    shard_count: int,
+    num_workers: int,
+) -> grain.DatasetIterator:
+    """Returns shuffled batches of this process's records, each one transformed.
+
+    Raises:
+        FusionProxyError: There are fewer records than processes.
+    """
+    _check_shard(len(source), shard_index, shard_count)
     # Processes see different records; they should draw different crops for them too.
     mixed_seed = int(np.random.SeedSequence([seed, shard_index]).generate_state(1)[0])
-    records = grain.MapDataset.source(source)[shard_index::shard_count]
     batches = (
-        records.seed(mixed_seed)
+        grain.MapDataset.source(source)[shard_index::shard_count]
+        .seed(mixed_seed)
         .shuffle()
-        .random_map(_CropFlip(crop_px=crop_px, flip=flip))
+        .random_map(transform)
         .repeat(_NUM_EPOCHS)
         .batch(batch_size)
         .to_iter_dataset(_READ_OPTIONS)
@@ -102,6 +121,18 @@ def make_loader(
             )
         )
     return iter(batches)
+
+
+def _check_shard(num_records: int, shard_index: int, shard_count: int) -> None:
+    if not 0 <= shard_index < shard_count:
+        raise FusionProxyError(
+            f"shard_index is {shard_index}; it must be 0 to {shard_count - 1}"
+        )
+    if num_records < shard_count:
+        raise FusionProxyError(
+            f"{num_records} training records cannot be shared by {shard_count} "
+            "processes; add data or use fewer processes"
+        )
 
 
 def _check_first(tile: Mapping, *, crop_px: int) -> None:

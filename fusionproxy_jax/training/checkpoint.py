@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fusionproxy_jax.config import StudentConfig
+from fusionproxy_jax.config import StudentConfig, from_json
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.training.state import TrainState
 
@@ -141,8 +141,8 @@ class Checkpoints:
             ) from error
 
 
-def load_student(workdir: Path) -> tuple[StudentConfig, PyTree, dict]:
-    """Returns configuration, averaged parameters (NumPy) and metadata of a run.
+def load_averaged(workdir: Path) -> tuple[PyTree, dict]:
+    """Returns averaged parameters (NumPy) and metadata of a run of any network.
 
     Metadata is `run_metadata` plus the `step` the parameters were taken at.
 
@@ -167,6 +167,19 @@ def load_student(workdir: Path) -> tuple[StudentConfig, PyTree, dict]:
         params = checkpoints.restore_arrays()["ema_params"]
     finally:
         checkpoints.close()
-    params = jax.tree.map(np.asarray, params)
-    student = StudentConfig.from_json(meta["config"]["student"])
-    return student, params, {**meta, "step": step}
+    return jax.tree.map(np.asarray, params), {**meta, "step": step}
+
+
+def load_student(workdir: Path) -> tuple[StudentConfig, PyTree, dict]:
+    """Returns configuration, averaged parameters and metadata of a student's run.
+
+    Raises:
+        FusionProxyError: As `load_averaged`, or the run trained something else.
+    """
+    params, meta = load_averaged(workdir)
+    if "student" not in meta["config"]:
+        raise FusionProxyError(
+            f"{workdir} holds the run of a teacher, not of a student; export it with "
+            "`fusionproxy export-teacher`"
+        )
+    return from_json(StudentConfig, meta["config"]["student"]), params, meta

@@ -82,7 +82,7 @@ class ValidationPictures:
         rows = [
             [
                 (f"visible  {pair['id']}", pair["visible"]),
-                ("infrared", _to_uint8(pair["infrared"])),
+                ("infrared", to_uint8(pair["infrared"])),
                 (f"fused, step {step}", self._fused(params, pair)),
             ]
             for pair in self._pairs
@@ -95,8 +95,9 @@ class ValidationPictures:
     def _fused(self, params: PyTree, pair: Pair) -> np.ndarray:
         visible = pair["visible"][None].astype(np.float32) / 255
         infrared = pair["infrared"][None, ..., None]
-        return _to_uint8(np.asarray(self._fuse(params, visible, infrared))[0])
+        return to_uint8(np.asarray(self._fuse(params, visible, infrared))[0])
 
 
-def _to_uint8(image: np.ndarray) -> np.ndarray:
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Returns [0, 1] as 8 bits, clipped and rounded."""
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)

@@ -21,6 +21,7 @@ from fusionproxy_jax.errors import FusionProxyError
 
 PyTree = Any
 Schedule = Callable[[jax.Array], jax.Array]
+InitParams = Callable[[jax.Array], PyTree]
 
 
 @struct.dataclass
@@ -29,8 +30,8 @@ class TrainState:
 
     Attributes:
         step: Updates made so far, int32.
-        params: Student parameters, float32.
-        ema_params: Their moving average; the student that is released.
+        params: Parameters of the network, float32.
+        ema_params: Their moving average; the network that is released.
         opt_state: State of the optax transformation.
     """
 
@@ -111,13 +112,31 @@ def update_ema(
     )
 
 
-def _initialise(
-    key: jax.Array, *, module: nn.Module, optimizer: optax.GradientTransformation
+def new_state(
+    init_params: InitParams, optimizer: optax.GradientTransformation, key: jax.Array
 ) -> TrainState:
-    # Parameters do not depend on the image size: a small square will do.
-    side = 2 * module.stride
-    visible, infrared = jnp.zeros((1, side, side, 3)), jnp.zeros((1, side, side, 1))
-    params = module.init(key, visible, infrared)["params"]
+    """Returns the state before the first update."""
+    # Dozens of small random draws, run once: on CPU, optimising their code takes five
+    # times as long as all the rest.
+    on_cpu = jax.default_backend() == "cpu"
+    options = {"xla_backend_optimization_level": 0} if on_cpu else None
+    initialise = functools.partial(_initialise, init_params, optimizer)
+    return jax.jit(initialise, compiler_options=options)(key)
+
+
+def empty_state_of(
+    init_params: InitParams, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """Returns NumPy zeros of the state's structure, to restore a checkpoint into."""
+    initialise = functools.partial(_initialise, init_params, optimizer)
+    shapes = jax.eval_shape(initialise, jax.random.key(0))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def _initialise(
+    init_params: InitParams, optimizer: optax.GradientTransformation, key: jax.Array
+) -> TrainState:
+    params = init_params(key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -127,22 +146,23 @@ def _initialise(
     )
 
 
+def student_params(module: nn.Module) -> InitParams:
+    """Returns key -> first parameters of a student."""
+    # Parameters do not depend on the image size: a small square will do.
+    side = 2 * module.stride
+    pair = jnp.zeros((1, side, side, 3)), jnp.zeros((1, side, side, 1))
+    return lambda key: module.init(key, *pair)["params"]
+
+
 def init_state(
     module: nn.Module, optimizer: optax.GradientTransformation, key: jax.Array
 ) -> TrainState:
-    """Returns the state before the first update."""
-    # Dozens of small random draws, run once: on CPU, optimising their code takes five
-    # times as long as all the rest.
-    on_cpu = jax.default_backend() == "cpu"
-    options = {"xla_backend_optimization_level": 0} if on_cpu else None
-    initialise = functools.partial(_initialise, module=module, optimizer=optimizer)
-    return jax.jit(initialise, compiler_options=options)(key)
+    """Returns a student's state before the first update."""
+    return new_state(student_params(module), optimizer, key)
 
 
 def empty_state(
     module: nn.Module, optimizer: optax.GradientTransformation
 ) -> TrainState:
-    """Returns NumPy zeros of the state's structure, to restore a checkpoint into."""
-    initialise = functools.partial(_initialise, module=module, optimizer=optimizer)
-    shapes = jax.eval_shape(initialise, jax.random.key(0))
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    """Returns NumPy zeros of a student's state."""
+    return empty_state_of(student_params(module), optimizer)

@@ -1,4 +1,4 @@
-"""One update of the student as a pure function, the same on any number of devices.
+"""The student's objective, Eqs. 7-12 with Eq. 14, as an update of its parameters.
 
 A batch holds float32 arrays: visible [b, h, w, 3], infrared [b, h, w, 1],
 ensemble_mean [b, h, w, 3], ensemble_variance [b, h, w], and with a panel
@@ -17,13 +17,11 @@ from fusionproxy_jax.config import LossConfig, MisalignmentConfig
 from fusionproxy_jax.losses.alignment import FeatureStatistics
 from fusionproxy_jax.losses.total import total_loss
 from fusionproxy_jax.misalignment import sample_misalignment, warp_infrared
-from fusionproxy_jax.training.state import Schedule, TrainState, update_ema
+from fusionproxy_jax.training.state import Schedule
+from fusionproxy_jax.training.update import Batch, Metrics, TrainStep, make_update
 
 PyTree = Any
-Batch = dict[str, jax.Array]
-Metrics = dict[str, jax.Array]
 Apply = Callable[[PyTree, jax.Array, jax.Array], jax.Array]
-TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
 
 class PanelFeatures(NamedTuple):
@@ -35,18 +33,6 @@ class PanelFeatures(NamedTuple):
     """Fused images [b, h, w, 3] to scaled features, one map per backbone."""
     mean_variance: tuple[float, ...]
     """Mean feature variance over the training set, one value per backbone (Eq. 8)."""
-
-
-def per_image_keys(key: jax.Array, num_images: int, axis_name: str | None) -> jax.Array:
-    """Returns one key per image, from its position in the global batch.
-
-    An image gets the same key whether its batch lies on one device or is spread over
-    many, so the number of devices changes nothing but the speed.
-    """
-    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * num_images
-    return jax.vmap(lambda index: jax.random.fold_in(key, index))(
-        first + jnp.arange(num_images)
-    )
 
 
 def misalign(
@@ -100,10 +86,7 @@ def make_train_step(
     panel_features: PanelFeatures | None = None,
     axis_name: str | None = None,
 ) -> TrainStep:
-    """Returns the pure function (state, batch, key) -> (state, metrics).
-
-    `key` is the run's; the step folds its own number in, so that a resumed run draws
-    what the uninterrupted one would have drawn.
+    """Returns the student's update, see `make_update`.
 
     Args:
         apply: (params, visible, infrared) -> fused, in the computation dtype; the loss
@@ -116,19 +99,13 @@ def make_train_step(
         schedule: Step -> learning rate, for the metrics only.
         panel_features: Switches Eq. 10 on, for batches that carry feature targets.
         axis_name: Mapped axis the batch is spread over; None when the batch is whole.
-
-    Metrics are scalars: `loss`, its terms, `gradient_norm` before clipping,
-    `learning_rate`, and `finite`, which is False when the loss, the gradient or the
-    updated parameters hold a NaN or an infinity.
     """
     temperature = math.inf if loss.routing == "uniform" else loss.routing_temperature
 
-    def average(tree: PyTree) -> PyTree:
-        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
-
     def objective(
-        params: PyTree, batch: Batch, infrared: jax.Array
+        params: PyTree, batch: Batch, keys: jax.Array
     ) -> tuple[jax.Array, Metrics]:
+        infrared = misalign(batch["infrared"], keys, misalignment)
         fused = apply(params, batch["visible"], infrared).astype(jnp.float32)
         features, statistics = _alignment_inputs(panel_features, fused, batch)
         per_image, terms = total_loss(
@@ -146,37 +123,10 @@ def make_train_step(
         means = {f"{name}_loss": jnp.mean(value) for name, value in terms.items()}
         return jnp.mean(per_image), means
 
-    def train_step(
-        state: TrainState, batch: Batch, key: jax.Array
-    ) -> tuple[TrainState, Metrics]:
-        step_key = jax.random.fold_in(key, state.step)
-        keys = per_image_keys(step_key, batch["infrared"].shape[0], axis_name)
-        infrared = misalign(batch["infrared"], keys, misalignment)
-        (value, terms), gradients = jax.value_and_grad(objective, has_aux=True)(
-            state.params, batch, infrared
-        )
-        value, terms, gradients = average((value, terms, gradients))
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-
-        gradient_norm = optax.tree.norm(gradients)
-        health = jnp.stack([value, gradient_norm, optax.tree.norm(params)])
-        metrics = {
-            "loss": value,
-            **terms,
-            "gradient_norm": gradient_norm,
-            "finite": jnp.all(jnp.isfinite(health)),
-        }
-        if schedule is not None:
-            metrics["learning_rate"] = schedule(state.step)
-        moved = TrainState(
-            step=state.step + 1,
-            params=params,
-            ema_params=update_ema(
-                state.ema_params, params, step=state.step, decay=ema_decay
-            ),
-            opt_state=opt_state,
-        )
-        return moved, metrics
-
-    return train_step
+    return make_update(
+        objective,
+        optimizer,
+        ema_decay=ema_decay,
+        schedule=schedule,
+        axis_name=axis_name,
+    )

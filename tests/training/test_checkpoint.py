@@ -117,7 +117,7 @@ def test_the_student_configuration_survives_json():
     config = tiny_config(student=StudentConfig(widths=(8, 16), depths=(1, 3)))
     meta = run_metadata(config, cache_hash="", cache_config="")
     stored = json.loads(json.dumps(meta))["config"]["student"]
-    assert StudentConfig.from_json(stored) == config.student
+    assert from_json(StudentConfig, stored) == config.student
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from fusionproxy_jax.training.step import (
     PanelFeatures,
     make_train_step,
     misalign,
-    per_image_keys,
 )
+from fusionproxy_jax.training.update import per_image_keys
 
 SHAKEN = MisalignmentConfig(translation_px=4.0, rotation_deg=5.0, probability=1.0)
 KEY = jax.random.key(1)

@@ -1,0 +1,196 @@
+"""A training run of any network: files, checkpoints, reports; resumable at any moment.
+
+A run's folder holds config.json, metrics.jsonl, tensorboard/, pictures/ and
+checkpoints/. Running the same configuration on it again continues it.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import grain
+import jax
+import optax
+
+from fusionproxy_jax.config import to_json
+from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.runtime.files import atomic_path
+from fusionproxy_jax.training.checkpoint import Checkpoints
+from fusionproxy_jax.training.interruption import StopRequest, stop_requests
+from fusionproxy_jax.training.metric_writer import MetricWriter
+from fusionproxy_jax.training.parallel import Parallel
+from fusionproxy_jax.training.reporting import NotFiniteError, Progress, Reporter
+from fusionproxy_jax.training.run_identity import check_same_run
+from fusionproxy_jax.training.state import (
+    InitParams,
+    TrainState,
+    empty_state_of,
+    new_state,
+)
+
+PyTree = Any
+
+
+class RunConfig(Protocol):
+    """What a run needs of its configuration, whatever it trains."""
+
+    num_steps: int
+    seed: int
+    log_every: int
+    checkpoint_every: int
+    picture_every: int
+    keep_checkpoints: int
+    data: Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """One configuration made ready to run.
+
+    Attributes:
+        config: A dataclass; written to config.json.
+        meta: Stored with every checkpoint (`run_identity`).
+        data: Endless batches of this process.
+        parallel: The step on its devices.
+        optimizer: That of the step.
+        init_params: Key -> first parameters.
+        draw: (folder, step, averaged parameters): writes a picture of the progress.
+    """
+
+    config: RunConfig
+    meta: dict
+    data: grain.DatasetIterator
+    parallel: Parallel
+    optimizer: optax.GradientTransformation
+    init_params: InitParams
+    draw: Callable[[Path, int, PyTree], object]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended."""
+
+    step: int
+    """Updates made in all."""
+    signal_number: int | None
+    """The signal that stopped it; None when all steps are done."""
+
+
+def execute(
+    run: Run, workdir: Path, *, progress: Callable[[Progress], None] | None = None
+) -> TrainingResult:
+    """Trains to the end or to a signal, from the newest checkpoint if there is one.
+
+    Args:
+        run: What to train. A `workdir` that holds another one is refused.
+        workdir: Folder of the run; made when missing.
+        progress: Called at every report.
+
+    Raises:
+        FusionProxyError: A checkpoint that cannot be read, a folder that cannot be
+            written, or a loss that became NaN or infinite (the last good checkpoint
+            stays).
+    """
+    require_one_process()
+    workdir = Path(workdir).absolute()
+    config = run.config
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            checkpoints = stack.enter_context(
+                closing(Checkpoints(workdir, keep=config.keep_checkpoints))
+            )
+            init_key, step_key = jax.random.split(jax.random.key(config.seed))
+            state = _first_state(run, checkpoints, workdir, init_key)
+            with atomic_path(workdir / "config.json") as temporary:
+                temporary.write_text(to_json(config) + "\n")
+            start = int(state.step)
+            writer = stack.enter_context(
+                closing(MetricWriter(workdir, after_step=start))
+            )
+            reporter = Reporter(
+                run.parallel,
+                writer,
+                start=start,
+                num_steps=config.num_steps,
+                batch_size=config.data.batch_size,
+                progress=progress,
+            )
+            stop = stack.enter_context(stop_requests())
+            step = _advance(run, workdir, state, step_key, checkpoints, reporter, stop)
+    except NotFiniteError as error:
+        good = Checkpoints(workdir).latest_step()
+        kept = "no checkpoint was" if good is None else f"checkpoint {good} is"
+        raise FusionProxyError(
+            f"training stopped at step {error.step}: the loss, its gradient or the "
+            f"parameters became NaN or infinite ({kept} kept in {workdir}); lower "
+            "optimizer.learning_rate and start in another --workdir"
+        ) from None
+    except OSError as error:
+        raise FusionProxyError(
+            f"could not write the run to {workdir}: {error.strerror or error}"
+        ) from error
+    return TrainingResult(step=step, signal_number=stop.signal_number)
+
+
+def require_one_process() -> None:
+    """Refuses to train in several processes, before anything is read.
+
+    Raises:
+        FusionProxyError: There are several.
+    """
+    if jax.process_count() > 1:
+        raise FusionProxyError(
+            f"training runs in one process with any number of devices; this is one of "
+            f"{jax.process_count()} processes"
+        )
+
+
+def _first_state(
+    run: Run, checkpoints: Checkpoints, workdir: Path, key: jax.Array
+) -> TrainState:
+    """Returns the newest state, with the data moved to it, or a new one."""
+    if checkpoints.latest_step() is None:
+        return new_state(run.init_params, run.optimizer, key)
+    check_same_run(checkpoints.read_meta(), run.meta, workdir=workdir)
+    empty = empty_state_of(run.init_params, run.optimizer)
+    return checkpoints.restore(empty, run.data)
+
+
+def _advance(
+    run: Run,
+    workdir: Path,
+    state: TrainState,
+    step_key: jax.Array,
+    checkpoints: Checkpoints,
+    reporter: Reporter,
+    stop: StopRequest,
+) -> int:
+    """Trains until all steps are done or a stop is asked for; returns the step."""
+    config, parallel = run.config, run.parallel
+    step, saved_step = int(state.step), int(state.step)
+    state = parallel.replicate(state)
+    while step < config.num_steps and not stop:
+        batch = parallel.shard_batch(next(run.data))
+        state, metrics = parallel.run(state, batch, step_key)
+        reporter.add(metrics)
+        step += 1
+        last = step == config.num_steps
+        saving = last or step % config.checkpoint_every == 0
+        drawing = last or step % config.picture_every == 0
+        if saving or drawing or step % config.log_every == 0:
+            # Before a save: nothing that is not finite is ever kept.
+            reporter.report()
+        if saving or drawing:
+            host_state = parallel.unreplicate(state)
+        if saving:
+            checkpoints.save(host_state, run.data, run.meta)
+            saved_step = step
+        if drawing:
+            run.draw(workdir / "pictures", step, host_state.ema_params)
+    if step != saved_step:
+        reporter.report()
+        checkpoints.save(parallel.unreplicate(state), run.data, run.meta)
+    return step
