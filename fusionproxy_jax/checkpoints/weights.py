@@ -17,8 +17,8 @@ from fusionproxy_jax.runtime.files import atomic_path
 Parameters = dict[str, Any]
 """Nested dicts whose leaves are arrays, as Flax makes them."""
 
-# Safetensors metadata is a flat map of strings; ours is one JSON text under this name.
-_METADATA_KEY = "fusionproxy"
+METADATA_KEY = "fusionproxy"
+"""Safetensors metadata is a flat map of strings; ours is one JSON text under this."""
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -57,7 +57,7 @@ def save_weights(
     text = json.dumps(dict(metadata), sort_keys=True)
     with atomic_path(path) as temporary:
         # Not by its own writer, whose files nobody but their owner may read.
-        temporary.write_bytes(save(arrays, metadata={_METADATA_KEY: text}))
+        temporary.write_bytes(save(arrays, metadata={METADATA_KEY: text}))
 
 
 def load_weights(path: Path) -> tuple[Parameters, dict[str, Any]]:
@@ -66,6 +66,8 @@ def load_weights(path: Path) -> tuple[Parameters, dict[str, Any]]:
     Raises:
         FusionProxyError: There is no such file, it is damaged, or another program's.
     """
+    # Registers bfloat16 with NumPy, for files that hold it.
+    import ml_dtypes  # noqa: F401
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -75,19 +77,36 @@ def load_weights(path: Path) -> tuple[Parameters, dict[str, Any]]:
         )
     try:
         with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_METADATA_KEY)
+            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "null"))
             flat = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise FusionProxyError(
             f"{path} is damaged or no safetensors file ({error}); fetch or export it "
             "again"
         ) from error
-    if text is None:
+    if metadata is None:
         raise FusionProxyError(
             f"{path} is a safetensors file of another program: it carries no "
             "`fusionproxy` metadata; use one written by `fusionproxy export`"
         )
-    return unflatten(flat), json.loads(text)
+    return unflatten(flat), metadata
+
+
+def is_weights_file(path: Path) -> bool:
+    """Returns whether `path` is a safetensors file with our metadata.
+
+    Raises:
+        FusionProxyError: There is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise FusionProxyError(f"there is no weights file {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def check_parameters(

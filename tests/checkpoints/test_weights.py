@@ -1,5 +1,8 @@
 import json
+import subprocess
+import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -52,6 +55,27 @@ def test_files_carry_flat_names_any_reader_understands(tmp_path):
         "encoder/stem/bias",
         "decoder/kernel",
     }
+
+
+def test_bfloat16_comes_back_in_a_new_process(tmp_path):
+    path = tmp_path / "b.safetensors"
+    kernel = np.arange(3).astype(ml_dtypes.bfloat16)
+    save_weights(path, {"kernel": kernel}, {})
+    code = (
+        "import pathlib; from fusionproxy_jax.checkpoints.weights import load_weights; "
+        f"print(load_weights(pathlib.Path({str(path)!r}))[0]['kernel'].dtype)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "bfloat16"
+
+
+def test_damaged_metadata_is_one_sentence(tmp_path):
+    path = _saved(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b'widths\\": [', b'widths\\": (', 1))
+    with pytest.raises(FusionProxyError, match="damaged"):
+        load_weights(path)
 
 
 def _missing(path):
