@@ -46,11 +46,13 @@ def sample(
     *,
     shape: tuple[int, ...],
     eta: float = 0.0,
+    rederive_noise: bool = True,
 ) -> Float[Array, "n ..."]:
-    """Runs the chain for every key and returns the last corrected estimates.
+    """Runs the chain for every key and returns its last states.
 
-    Per level, with a = abar: x0 = clip(denoise(x), -1, 1); x0' = rectify(x0); the noise
-    is derived again from x0', e = (x - sqrt(a) x0') / sqrt(1 - a); then
+    Those are the last corrected estimates where `levels` end at 1. Per level, with
+    a = abar: x0 = clip(denoise(x), -1, 1); x0' = rectify(x0); the noise is derived
+    again from x0', e = (x - sqrt(a) x0') / sqrt(1 - a); then
     x = sqrt(a') x0' + sqrt(1 - a' - s^2) e + s z with
     s = eta sqrt((1 - a') / (1 - a)) sqrt(1 - a / a'). x0' itself is not clipped.
 
@@ -62,6 +64,8 @@ def sample(
       levels: see `schedule.noise_levels`.
       shape: shape of one sample.
       eta: 0 is deterministic given the first noise, 1 is ancestral.
+      rederive_noise: False takes e from denoise(x) as it is, neither clipped nor
+        rectified: the network's own noise, where that is what it predicts.
     """
     first_keys, chain_keys = _split(keys)
     noisy = standard_normal(first_keys, shape)
@@ -70,9 +74,10 @@ def sample(
         noisy, state, keys = carry
         index, signal, next_signal = level
         keys, hook_keys, noise_keys = _split(keys, 3)
-        estimate = jnp.clip(denoise(noisy, index, signal), -1.0, 1.0)
-        estimate, state = rectify(estimate, state, hook_keys)
-        noise = (noisy - jnp.sqrt(signal) * estimate) / jnp.sqrt(1.0 - signal)
+        denoised = denoise(noisy, index, signal)
+        estimate, state = rectify(jnp.clip(denoised, -1.0, 1.0), state, hook_keys)
+        implied = estimate if rederive_noise else denoised
+        noise = (noisy - jnp.sqrt(signal) * implied) / jnp.sqrt(1.0 - signal)
         deviation = (
             eta
             * jnp.sqrt((1.0 - next_signal) / (1.0 - signal))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from fusionproxy_jax.diffusion.ddim import Denoise
 from fusionproxy_jax.errors import FusionProxyError
 
 NUM_BINS = 128
@@ -31,6 +32,20 @@ class GaussianPrior(NamedTuple):
     mean: Float[Array, ""]
     mean_variance: Float[Array, ""]
     power: Float[Array, " bins"]
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image: luminance alone."""
+        return 1
+
+    @property
+    def stride(self) -> int:
+        """Image sides must be multiples of this: any will do."""
+        return 1
+
+    def denoiser(self, height: int, width: int) -> Denoise:
+        """Returns denoise(noisy [n, h, w], index, signal) -> E[x0 | noisy]."""
+        return make_denoiser(self, height=height, width=width)
 
 
 def fit_gaussian_prior(images: Iterable[np.ndarray]) -> GaussianPrior:

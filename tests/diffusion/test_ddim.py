@@ -46,6 +46,45 @@ def test_the_chain_matches_a_plain_loop(eta):
     np.testing.assert_allclose(result[0], noisy, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_the_noise_of_the_unclipped_estimate_can_be_kept(eta):
+    # An estimate that is clipped nearly everywhere, so that the two noises differ.
+    levels = noise_levels(4)
+    (key,) = _keys(1)
+    first_key, chain_key = jax.random.split(key)
+    noisy = np.asarray(jax.random.normal(first_key, SHAPE), np.float64)
+    for a, b in zip(levels.signal, levels.next_signal, strict=True):
+        a, b = float(a), float(b)
+        predicted = np.tanh(noisy) + 0.3
+        clean = (noisy - np.sqrt(1 - a) * predicted) / np.sqrt(a)
+        chain_key, _, noise_key = jax.random.split(chain_key, 3)
+        fresh = np.asarray(jax.random.normal(noise_key, SHAPE), np.float64)
+        deviation = eta * np.sqrt((1 - b) / (1 - a) * (1 - a / b))
+        kept = np.sqrt(1 - b - deviation**2)
+        noisy = np.sqrt(b) * np.clip(clean, -1, 1) + kept * predicted
+        noisy = noisy + deviation * fresh
+
+    def denoise(noisy, index, signal):
+        predicted = jnp.tanh(noisy) + 0.3
+        return (noisy - jnp.sqrt(1 - signal) * predicted) / jnp.sqrt(signal)
+
+    def run(**options):
+        return sample(
+            denoise,
+            no_rectification,
+            (),
+            _keys(1),
+            levels,
+            shape=SHAPE,
+            eta=eta,
+            **options,
+        )[0]
+
+    result = run(rederive_noise=False)
+    np.testing.assert_allclose(result, noisy, rtol=1e-4, atol=1e-4)
+    assert np.abs(result - run()).max() > 0.1
+
+
 def test_the_last_estimate_is_the_result_even_outside_the_range():
     def rectify(estimate, count, keys):
         return jnp.full_like(estimate, 1.5) + count[:, None, None], count + 1
