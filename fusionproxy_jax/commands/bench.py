@@ -23,18 +23,21 @@ from fusionproxy_jax.runtime.session import OnnxStudent
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measures how fast students fuse (students) or learn (training).
+    """Measures how fast students fuse or learn, or what teachers' samples cost.
 
     Students are timed in ONNX Runtime on the CPU, in both forms, and in JAX on its
     default device, all taking turns in one process. Training is timed on noise, so that
-    it needs no data; every setting can be given as in `fusionproxy train`.
+    it needs no data; every setting can be given as in `fusionproxy train`. Teachers are
+    those of --teacher.teachers, timed part by part on JAX's default device.
     """
 
-    what: tyro.conf.Positional[Literal["students", "training"]]
-    # Image size of students, height x width.
-    size: Annotated[str, tyro.conf.arg(metavar="HxW")] = "480x640"
-    # Timed rounds (students) or steps (training).
+    what: tyro.conf.Positional[Literal["students", "training", "teachers"]]
+    # Image size, height x width; 480x640 for students, a tile for teachers.
+    size: Annotated[str | None, tyro.conf.arg(metavar="HxW")] = None
+    # Timed rounds (students, teachers) or steps (training).
     rounds: int = 20
+    # Images whose samples are drawn at once (teachers).
+    images: int = 1
     # Threads of ONNX Runtime; all physical cores by default.
     threads: int | None = None
     # Folder of the students' files; the shipped ones by default.
@@ -47,17 +50,20 @@ class Bench:
         """Measures, prints a table and writes the JSON report."""
         if self.rounds < 1 or (self.threads is not None and self.threads < 1):
             raise FusionProxyError("--rounds and --threads must be at least 1")
-        if self.what == "students":
-            report, lines = self._students()
-        else:
-            report, lines = self._training()
+        measures = {
+            "students": self._students,
+            "training": self._training,
+            "teachers": self._teachers,
+        }
+        report, lines = measures[self.what]()
         print("\n".join(lines))
         if self.json is not None:
             with atomic_path(self.json) as temporary:
                 temporary.write_text(json_format.dumps(report, indent=2) + "\n")
 
     def _students(self) -> tuple[dict[str, Any], list[str]]:
-        height, width = parse_size(self.size)
+        size = self.size or "480x640"
+        height, width = parse_size(size)
         threads = self.threads or num_physical_cores()
         folder = self.weights or WEIGHTS
         names = sorted(
@@ -98,7 +104,7 @@ class Bench:
                 row["share_of_gemm_peak"] = rate / peak["gflop_per_second"]
             rows.append(row)
         report = {
-            "size": self.size,
+            "size": size,
             "batch_size": 1,
             "precision": "float32",
             "onnx_threads": threads,
@@ -135,6 +141,32 @@ class Bench:
             f"{config.parallel}, {report['jax']}"
         )
         return report, [line]
+
+    def _teachers(self) -> tuple[dict[str, Any], list[str]]:
+        from fusionproxy_jax.teachers.cost import device_peak_gflops, measure_teachers
+
+        config = self.config.teacher
+        size = self.size or f"{config.tile_px}x{config.tile_px}"
+        height, width = parse_size(size)
+        costs = measure_teachers(
+            config,
+            height=height,
+            width=width,
+            num_images=self.images,
+            rounds=self.rounds,
+        )
+        peak = device_peak_gflops()
+        report = {
+            "size": size,
+            "samples": config.num_samples,
+            "images_at_once": self.images,
+            "precision": config.compute_dtype,
+            "device_peak_gflops": peak,
+            "jax": _jax_device(),
+            "machine": describe_machine(),
+            "parts": [asdict(cost) for cost in costs],
+        }
+        return report, _teachers_table(report)
 
 
 def _noise_pair(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -204,4 +236,24 @@ def _students_table(report: dict[str, Any]) -> list[str]:
         )
     if report["jax_skipped"]:
         lines.append(f"JAX left out: {report['jax_skipped']}")
+    return lines
+
+
+def _teachers_table(report: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{report['machine']['processor']}, {report['jax']}, {report['size']}, "
+        f"{report['samples']} samples, {report['precision']}; matrix products reach "
+        f"{report['device_peak_gflops']:.0f} GFLOP/s",
+        f"{'teacher':<14}{'part':<42}{'calls':>6}{'p50 ms':>10}{'G mult-adds':>13}"
+        f"{'of peak':>9}{'MB':>8}{'compile s':>11}",
+    ]
+    for part in report["parts"]:
+        rate = 2.0 * part["multiply_adds"] / part["p50_ms"] / 1e6
+        share = rate / report["device_peak_gflops"]
+        lines.append(
+            f"{part['teacher']:<14}{part['part']:<42}{part['calls']:>6}"
+            f"{part['p50_ms']:>10.1f}{part['multiply_adds'] / 1e9:>13.2f}"
+            f"{share:>9.0%}{part['temporary_bytes'] / 1e6:>8.0f}"
+            f"{part['compile_seconds']:>11.1f}"
+        )
     return lines

@@ -3,12 +3,13 @@
 import csv as csv_format
 import json as json_format
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from fusionproxy_jax.config import TeacherConfig
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.evaluation.contact_sheet import contact_sheet
 from fusionproxy_jax.evaluation.controls import CONTROLS
@@ -19,6 +20,7 @@ from fusionproxy_jax.evaluation.survey import (
     Method,
     measure_pairs,
     pictures,
+    read_pair,
 )
 from fusionproxy_jax.input_pipeline.split import split_pairs
 from fusionproxy_jax.runtime.files import atomic_path
@@ -35,7 +37,8 @@ class Evaluate:
     Prints, for every data set, the mean of nine fusion metrics for each method and its
     mean rank over them. The controls need no network: the average (mean), the
     brighter of both (max), infrared with visible detail (msx) and a Laplacian pyramid
-    (lp). Images are compared with 8 bits at the size of the visible image.
+    (lp). Teacher ensembles can be measured beside them (--teacher). Images are compared
+    with 8 bits at the size of the visible image.
     """
 
     pairs: Annotated[
@@ -49,6 +52,18 @@ class Evaluate:
             help="Students: base, small, nano, or exported ONNX files.",
         ),
     ] = ("base",)
+    teacher: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="NAME[:MODE][+NAME...] [...]",
+            help="Ensembles whose mean is measured too: ddfm+mask_difuser, "
+            "gaussian:balanced, average. Needs the extra `train`.",
+        ),
+    ] = ()
+    teachers_config: Annotated[
+        TeacherConfig,
+        tyro.conf.arg(name="ensemble", help="Settings of the ensembles."),
+    ] = field(default_factory=TeacherConfig)
     limit: Annotated[
         int | None,
         tyro.conf.arg(
@@ -85,8 +100,8 @@ class Evaluate:
             # Found out now, not after measuring.
             if path is not None and not path.parent.is_dir():
                 raise FusionProxyError(f"there is no folder {path.parent} for {path}")
-        methods = _methods(self.model)
         sets = _choose(self.pairs, self.validation_fraction, self.limit)
+        methods = {**self._ensembles(sets), **_methods(self.model)}
         measured = _measure(sets, methods)
         summary = {}
         for name, images in measured.items():
@@ -104,6 +119,25 @@ class Evaluate:
         if self.sheet is not None:
             pairs = [pair for chosen in sets.values() for pair in chosen]
             write_image(self.sheet, contact_sheet(pictures(pairs, methods)))
+
+    def _ensembles(self, sets: dict[str, list[PairPaths]]) -> dict[str, Method]:
+        """Returns the ensembles by their text; their Gaussian prior is fitted here."""
+        if not self.teacher:
+            return {}
+        # Load JAX, which students and controls do not need.
+        from fusionproxy_jax.teachers.ensemble_fuser import (
+            fit_prior,
+            make_ensemble_fuser,
+            parse_ensemble,
+        )
+
+        configs = {
+            text: parse_ensemble(text, self.teachers_config) for text in self.teacher
+        }
+        prior = fit_prior(read_pair(pair) for pairs in sets.values() for pair in pairs)
+        return {
+            text: make_ensemble_fuser(config, prior) for text, config in configs.items()
+        }
 
 
 def _methods(models: tuple[str, ...]) -> dict[str, Method]:

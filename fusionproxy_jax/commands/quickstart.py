@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fusionproxy_jax.config import (
     Config,
     DataConfig,
+    DDFMConfig,
+    LossConfig,
+    MaskDifuserConfig,
     MisalignmentConfig,
     OptimizerConfig,
     StudentConfig,
@@ -24,13 +27,35 @@ from fusionproxy_jax.runtime.files import atomic_path
 PAIR_SIZE = (192, 256)
 
 
-def miniature(pairs: Path, *, num_steps: int) -> Config:
+# An epsilon of Eq. 7 beside which no variance counts: all pixels weigh the same.
+_UNIFORM_EPSILON = 1e6
+
+
+def miniature(
+    pairs: tuple[Path, ...],
+    *,
+    num_steps: int,
+    teachers: tuple[str, ...] = ("gaussian",),
+    pixel_weights: Literal["variance", "uniform"] = "variance",
+) -> Config:
     """Returns a run that fits in a minute on two cores, teacher included."""
     return Config(
         student=StudentConfig(stem_width=12, widths=(16, 24), depths=(1, 1)),
-        teacher=TeacherConfig(mode="salient", num_samples=2, num_steps=10, tile_px=128),
+        teacher=TeacherConfig(
+            teachers=teachers,
+            num_samples=2,
+            ddfm=DDFMConfig(num_steps=10),
+            mask_difuser=MaskDifuserConfig(num_steps=6, index_shift=0),
+            tile_px=128,
+        ),
         data=DataConfig(
-            sources=(str(pairs),), validation_fraction=0.2, crop_px=64, batch_size=8
+            sources=tuple(map(str, pairs)),
+            validation_fraction=0.2,
+            crop_px=64,
+            batch_size=8,
+        ),
+        loss=LossConfig(
+            epsilon=_UNIFORM_EPSILON if pixel_weights == "uniform" else 1e-3
         ),
         misalignment=MisalignmentConfig(
             translation_px=2.0, rotation_deg=0.5, probability=0.3
@@ -61,10 +86,10 @@ class _Stages:
 class Quickstart:
     """Run the whole chain in miniature and look at the result.
 
-    Makes synthetic infrared-visible pairs, draws a DDFM ensemble for each, distils a
-    tiny student, exports it to ONNX, and fuses the held-out pairs with it and with the
-    shipped student. Look at contact_sheet.png and report.json in the end. The same
-    command continues an interrupted run.
+    Makes synthetic infrared-visible pairs, draws a teacher ensemble for each, distils a
+    tiny student, exports it to ONNX, and fuses and measures the held-out pairs with it
+    and with the shipped student. Look at contact_sheet.png and report.json in the end.
+    The same command continues an interrupted run.
     """
 
     # Folder for everything the run writes.
@@ -73,6 +98,12 @@ class Quickstart:
     num_pairs: int = 20
     # Training steps of the tiny student.
     num_steps: int = 300
+    # Teachers of the ensemble, joined by commas: ddfm, mask_difuser, gaussian, average.
+    teachers: str = "gaussian"
+    # Eq. 7's weights: by the ensemble's variance, or all alike.
+    pixel_weights: Literal["variance", "uniform"] = "variance"
+    # Folders of real pairs to use instead of synthetic ones.
+    pairs: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         """Rejects counts the chain cannot run with."""
@@ -92,25 +123,36 @@ class Quickstart:
         for module in ("teachers.cache", "training.loop", "onnx_export"):
             importlib.import_module(f"fusionproxy_jax.{module}")
         stages = _Stages()
-        pairs, cache = self.out / "pairs", self.out / "teacher"
+        pairs, cache = self.pairs, self.out / "teacher"
         workdir, student = self.out / "training", self.out / "student"
-        with stages.stage("pairs", f"{self.num_pairs} synthetic road scenes"):
-            _write_pairs(pairs, self.num_pairs)
-        config = miniature(pairs, num_steps=self.num_steps)
-        with stages.stage("teacher", "DDFM samples with a Gaussian prior"):
+        if not pairs:
+            pairs = (self.out / "pairs",)
+            with stages.stage("pairs", f"{self.num_pairs} synthetic road scenes"):
+                _write_pairs(pairs[0], self.num_pairs)
+        config = miniature(
+            pairs,
+            num_steps=self.num_steps,
+            teachers=tuple(self.teachers.split(",")),
+            pixel_weights=self.pixel_weights,
+        )
+        with stages.stage("teacher", f"samples of {self.teachers}"):
             gate = _teach(config, cache)
         with stages.stage("training", f"{self.num_steps} steps of a tiny student"):
             _train(config, cache, workdir)
         with stages.stage("export", "ONNX files, checked against Flax"):
             differences = _export(workdir, student)
         with stages.stage("fusion", "held-out pairs, by the tiny and the shipped one"):
-            sheet = _fuse(config, student / "tiny_camera.onnx", self.out)
+            held_out = _held_out(config)
+            sheet = _fuse(held_out, student / "tiny_camera.onnx", self.out)
+        with stages.stage("metrics", f"of {len(held_out)} held-out pairs"):
+            metrics = _measure(held_out, student / "tiny_camera.onnx")
         report = {
             "seconds": stages.seconds,
             "total_seconds": round(sum(stages.seconds.values()), 2),
             "loss_curve": _loss_curve(workdir),
             "teacher": gate,
             "onnx_largest_difference": differences,
+            "held_out_metrics": metrics,
             "contact_sheet": sheet.name,
         }
         with atomic_path(self.out / "report.json") as temporary:
@@ -153,7 +195,10 @@ def _teach(config: Config, cache: Path) -> dict[str, Any]:
 
     pairs = load_pairs(config.data.sources)
     train, _ = split_pairs(pairs.ids_and_groups, config.data.validation_fraction)
-    return build_cache(pairs.subset(train), config.teacher, cache).report
+    # A miniature shows what an ensemble is; it need not be fit to teach.
+    return build_cache(
+        pairs.subset(train), config.teacher, cache, accept_failed_gate=True
+    ).report
 
 
 def _train(config: Config, cache: Path, workdir: Path) -> None:
@@ -187,29 +232,44 @@ def _export(workdir: Path, directory: Path) -> dict[str, float]:
     return export_student(params, student, directory, "tiny", training_summary(run))
 
 
-def _fuse(config: Config, tiny: Path, out: Path) -> Path:
-    """Fuses the held-out pairs by both students; returns the contact sheet's path."""
-    from fusionproxy_jax.evaluation.contact_sheet import contact_sheet
+def _held_out(config: Config) -> list[Any]:
     from fusionproxy_jax.input_pipeline.split import split_pairs
-    from fusionproxy_jax.runtime.fuser import load
-    from fusionproxy_jax.runtime.images import read_infrared, read_visible, write_image
     from fusionproxy_jax.runtime.pairing import find_pairs
 
-    (root,) = config.data.sources
-    found = find_pairs(Path(root))
+    found = [pair for root in config.data.sources for pair in find_pairs(Path(root))]
     groups = [(pair.id, pair.group) for pair in found]
     _, held_out = split_pairs(groups, config.data.validation_fraction)
+    return [found[index] for index in held_out]
+
+
+def _measure(pairs: list[Any], tiny: Path) -> dict[str, dict[str, float]]:
+    """Returns method -> metric -> mean over the pairs, controls included."""
+    from fusionproxy_jax.evaluation.controls import CONTROLS
+    from fusionproxy_jax.evaluation.report import mean_metrics
+    from fusionproxy_jax.evaluation.survey import measure_pairs
+    from fusionproxy_jax.runtime.fuser import load
+
+    methods = {"tiny": load(tiny, threads=1), "base": load("base", threads=1)}
+    return mean_metrics(list(measure_pairs(pairs, {**methods, **CONTROLS})))
+
+
+def _fuse(pairs: list[Any], tiny: Path, out: Path) -> Path:
+    """Fuses held-out pairs by both students; returns the contact sheet's path."""
+    from fusionproxy_jax.evaluation.contact_sheet import contact_sheet
+    from fusionproxy_jax.runtime.fuser import load
+    from fusionproxy_jax.runtime.images import read_infrared, read_visible, write_image
+
     fusers = {"tiny student": load(tiny), "shipped student": load("base")}
     rows = []
-    for index in held_out:
-        visible = read_visible(found[index].visible)
-        infrared = read_infrared(found[index].infrared)
+    # Few rows are looked at; many would make the picture large.
+    for pair in pairs[:8]:
+        visible, infrared = read_visible(pair.visible), read_infrared(pair.infrared)
         row = [("visible", visible), ("infrared", infrared)]
         for title, fuse in fusers.items():
             fused = fuse(visible, infrared)
             folder = out / "fused" / title.split()[0]
             folder.mkdir(parents=True, exist_ok=True)
-            write_image(folder / f"{found[index].visible.stem}.png", fused)
+            write_image(folder / f"{pair.visible.stem}.png", fused)
             row.append((title, fused))
         rows.append(row)
     # Labels on the first row serve as column titles.

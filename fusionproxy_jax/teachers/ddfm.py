@@ -1,21 +1,31 @@
-"""The DDFM teacher: fused samples of a pair from a rectified diffusion chain."""
+"""The DDFM teacher: fused samples of a pair from a rectified diffusion chain.
+
+The prior knows nothing of fusion: it guesses the clean image at every step, and the
+rectification (`em`, `salient`) replaces the guess's luminance. A luminance prior's
+state is luminance; a colour prior's state is RGB, whose chroma the rectification leaves
+to the prior, or replaces by the visible image's.
+"""
 
 import functools
 import hashlib
+import math
 
 import jax
 import jax.numpy as jnp
 
 from fusionproxy_jax.config import SalientConfig
 from fusionproxy_jax.diffusion.ddim import sample
-from fusionproxy_jax.diffusion.gaussian_prior import GaussianPrior, make_denoiser
+from fusionproxy_jax.diffusion.gaussian_prior import GaussianPrior
+from fusionproxy_jax.diffusion.learned_prior import LearnedPrior
 from fusionproxy_jax.diffusion.schedule import noise_levels
 from fusionproxy_jax.teachers.colour import from_studio, luma, recolour, to_studio
 from fusionproxy_jax.teachers.em import first_state, make_em_rectifier
 from fusionproxy_jax.teachers.salient import make_salient_rectifier
 
-# Sides the chain runs at: five halvings, also what trained priors need.
+# Sides the chain runs at, at least: what the pyramid of `salient` can halve.
 _STRIDE = 32
+
+Prior = GaussianPrior | LearnedPrior
 
 
 def image_key(seed: int, image_id: str, teacher: int = 0) -> jax.Array:
@@ -37,7 +47,7 @@ def image_key(seed: int, image_id: str, teacher: int = 0) -> jax.Array:
     ),
 )
 def draw_luminance(
-    prior: GaussianPrior,
+    prior: Prior,
     visible: jax.Array,
     infrared: jax.Array,
     key: jax.Array,
@@ -48,11 +58,13 @@ def draw_luminance(
     num_steps: int,
     eta: float,
     luma_range: str,
+    chroma: jax.Array | None = None,
 ) -> jax.Array:
     """Returns fused luminance [n, h, w] of sources [h, w], all in [-1, 1].
 
-    Unclipped; sides are multiples of 32. Sample n depends on `key` and n alone, not on
-    how many are drawn with it.
+    Unclipped; sides are multiples of 32 and of the prior's stride. Sample n depends on
+    `key` and n alone, not on how many are drawn with it. `chroma`, RGB minus luminance
+    [h, w, 3], replaces that of a colour prior's estimates; None leaves theirs.
     """
     height, width = visible.shape
     keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(jnp.arange(num_samples))
@@ -64,16 +76,19 @@ def draw_luminance(
     else:
         rectify = make_em_rectifier(infrared, visible, mode=mode)
         state = first_state(num_samples, height, width)
-    hook = rectify if luma_range == "full" else _in_studio_range(rectify)
-    return sample(
-        make_denoiser(prior, height=height, width=width),
-        hook,
+    if luma_range == "studio":
+        rectify = _in_studio_range(rectify)
+    in_colour = prior.channels == 3
+    fused = sample(
+        prior.denoiser(height, width),
+        _on_luminance(rectify, chroma) if in_colour else rectify,
         state,
         jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys),
         noise_levels(num_steps),
-        shape=(height, width),
+        shape=(height, width, 3) if in_colour else (height, width),
         eta=eta,
     )
+    return luma(fused) if in_colour else fused
 
 
 def _in_studio_range(rectify):
@@ -86,8 +101,25 @@ def _in_studio_range(rectify):
     return studio
 
 
+def _on_luminance(rectify, chroma: jax.Array | None):
+    """Returns the hook for RGB estimates [n, h, w, 3]: their luminance is replaced.
+
+    Cb and Cr are differences to luminance, so keeping them means moving R, G and B by
+    the change of luminance.
+    """
+
+    def hook(estimate, state, keys):
+        before = luma(estimate)
+        after, state = rectify(before, state, keys)
+        if chroma is not None:
+            return after[..., None] + chroma[None], state
+        return estimate + (after - before)[..., None], state
+
+    return hook
+
+
 def draw_samples(
-    prior: GaussianPrior,
+    prior: Prior,
     visible: jax.Array,
     infrared: jax.Array,
     key: jax.Array,
@@ -98,11 +130,13 @@ def draw_samples(
     num_steps: int = 25,
     eta: float = 0.0,
     luma_range: str = "full",
+    chroma: str = "prior",
+    stretch: bool = False,
 ) -> jax.Array:
     """Returns RGB samples [n, h, w, 3] in [0, 1] of one pair, of any size.
 
-    Luminance is fused by the chain, chroma is the visible image's; no stretching, which
-    would add a random gain per sample. Compiled once per padded size.
+    Luminance is fused by the chain, chroma is the visible image's. Compiled once per
+    padded size.
 
     Args:
       prior: image statistics behind the chain's denoiser.
@@ -115,12 +149,21 @@ def draw_samples(
       num_steps: diffusion steps.
       eta: 0 keeps DDIM deterministic given the first noise.
       luma_range: `full`, or `studio` as released DDFM.
+      chroma: of a colour prior's estimates: `prior` leaves its own, `visible` locks
+        it to the visible image's, so that the prior sees natural colours.
+      stretch: maps each sample's darkest and brightest luminance to 0 and 1, as
+        released; a random gain that has no place in an ensemble.
     """
     height, width = infrared.shape
     visible = jnp.asarray(visible, jnp.float32)
-    sources = jnp.stack([luma(visible), jnp.asarray(infrared, jnp.float32)])
-    padding = ((0, 0), (0, -height % _STRIDE), (0, -width % _STRIDE))
-    padded_visible, padded_infrared = 2.0 * jnp.pad(sources, padding, "reflect") - 1.0
+    sources = jnp.concatenate(
+        [visible, jnp.asarray(infrared, jnp.float32)[..., None]], axis=-1
+    )
+    stride = math.lcm(_STRIDE, prior.stride)
+    padding = ((0, -height % stride), (0, -width % stride), (0, 0))
+    padded = 2.0 * jnp.pad(sources, padding, "reflect") - 1.0
+    padded_visible, padded_infrared = luma(padded[..., :3]), padded[..., 3]
+    locked = chroma == "visible" and prior.channels == 3
     luminance = draw_luminance(
         prior,
         padded_visible,
@@ -132,6 +175,12 @@ def draw_samples(
         num_steps=num_steps,
         eta=eta,
         luma_range=luma_range,
+        chroma=padded[..., :3] - padded_visible[..., None] if locked else None,
     )
-    luminance = jnp.clip((luminance[:, :height, :width] + 1.0) / 2.0, 0.0, 1.0)
+    luminance = (luminance[:, :height, :width] + 1.0) / 2.0
+    if stretch:
+        low = jnp.min(luminance, axis=(1, 2), keepdims=True)
+        high = jnp.max(luminance, axis=(1, 2), keepdims=True)
+        luminance = (luminance - low) / jnp.maximum(high - low, 1e-6)
+    luminance = jnp.clip(luminance, 0.0, 1.0)
     return recolour(luminance, visible)

@@ -22,20 +22,38 @@ def ensemble_variance(samples: jax.Array) -> jax.Array:
 
 
 class VarianceParts(NamedTuple):
-    """Law of total variance over teachers of equally many samples; [h, w] each.
+    """Law of total variance over t teachers of equally many samples.
 
-    total = within + between. What teachers disagree on systematically (`between`) is
-    not what one teacher is unsure of (`within`), though Eq. 5 adds them up.
+    total = mean over teachers of within + between. What teachers disagree on
+    systematically (`between`) is not what one teacher is unsure of (`within`), though
+    Eq. 5 adds them up.
     """
 
-    total: jax.Array
-    within: jax.Array
-    between: jax.Array
+    total: jax.Array  # [h, w], Eq. 5
+    within: jax.Array  # [t, h, w], of each teacher alone
+    between: jax.Array  # [h, w], of the teachers' means
 
 
 def decompose_variance(samples: jax.Array) -> VarianceParts:
     """Returns the variance parts of samples [t, n, h, w, 3] of t teachers."""
-    within = jnp.mean(jnp.var(samples, axis=1), axis=(0, -1))
-    between = jnp.mean(jnp.var(jnp.mean(samples, axis=1), axis=0), axis=-1)
+    within = jax.vmap(ensemble_variance)(samples)
+    between = ensemble_variance(jnp.mean(samples, axis=1))
     total = ensemble_variance(samples.reshape(-1, *samples.shape[2:]))
     return VarianceParts(total, within, between)
+
+
+class EnsembleStatistics(NamedTuple):
+    """What is kept of a tile's samples."""
+
+    mean: jax.Array  # [h, w, 3], Eq. 4
+    teacher_means: jax.Array  # [t, h, w, 3]
+    variance: VarianceParts
+
+
+def ensemble_statistics(samples: jax.Array) -> EnsembleStatistics:
+    """Returns mean, teachers' means and variances of samples [t, n, h, w, 3]."""
+    return EnsembleStatistics(
+        mean=ensemble_mean(samples.reshape(-1, *samples.shape[2:])),
+        teacher_means=jax.vmap(ensemble_mean)(samples),
+        variance=decompose_variance(samples),
+    )

@@ -1,166 +1,241 @@
 """Is an ensemble fit to teach? Numbers gathered tile by tile while a cache is built.
 
-A teacher passes when its samples differ where the sources do and agree where they
-agree, when it keeps both sources, and when it invents neither saturation nor
-structure. All in [0, 1]. NumPy only; statistics of tiles are added up.
+An ensemble passes when every teacher's samples differ where the sources do and agree
+where they agree, when it keeps both sources, and when it invents neither saturation nor
+structure. All in [0, 1]; statistics of tiles are added up, and `verdict`
+judges them.
 """
 
-import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from fusionproxy_jax.teachers.ensemble import VarianceParts
+
 # Sources disagree beyond the first and agree below the second, in luminance.
 DISAGREE, AGREE = 0.2, 0.05
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+# A sample that correlates less with one of its sources has lost it.
+LOW_CORRELATION = 0.3
+# Where deviations are measured; the order of every array of three below.
+REGIONS = ("disagree", "agree", "all")
 _LOW_PASS_PX = 8
 # Histograms of the infrared weight and of the low-pass correlation.
-_BINS = 200
-_WEIGHT_RANGE = (-0.5, 1.5)
-_CORRELATION_RANGE = (-1.0, 1.0)
+BINS = 200
+WEIGHT_RANGE = (-0.5, 1.5)
+CORRELATION_RANGE = (-1.0, 1.0)
 
 
-def _zeros() -> np.ndarray:
-    return np.zeros(_BINS, np.int64)
+def luminance(image: np.ndarray) -> np.ndarray:
+    """Returns full-range BT.601 luminance [..., h, w] of RGB [..., h, w, 3]."""
+    red, green, blue = np.moveaxis(image, -1, 0)
+    return (
+        np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+    )
+
+
+def _histogram() -> np.ndarray:
+    return np.zeros(BINS, np.int64)
+
+
+def _sums() -> np.ndarray:
+    return np.zeros(len(REGIONS))
+
+
+@dataclass
+class TeacherStatistics:
+    """Sums over the samples of one teacher, or of several; addition joins them."""
+
+    # Summed variances within a teacher, by region.
+    within: np.ndarray = field(default_factory=_sums)
+    # Infrared weight of the mean sample, by pixel where sources disagree.
+    weights: np.ndarray = field(default_factory=_histogram)
+    # Low-pass correlation with the source it fits less, by sample.
+    correlations: np.ndarray = field(default_factory=_histogram)
+    num_low_correlations: int = 0
+    lowest_correlation: float = 1.0
+    # Largest share of saturated pixels of a sample where no source is saturated.
+    worst_saturation: float = 0.0
+
+    def __add__(self, other: "TeacherStatistics") -> "TeacherStatistics":
+        """Joins two sets of samples."""
+        return TeacherStatistics(
+            within=self.within + other.within,
+            weights=self.weights + other.weights,
+            correlations=self.correlations + other.correlations,
+            num_low_correlations=self.num_low_correlations + other.num_low_correlations,
+            lowest_correlation=min(self.lowest_correlation, other.lowest_correlation),
+            worst_saturation=max(self.worst_saturation, other.worst_saturation),
+        )
+
+    def to_json(self) -> dict:
+        """Returns plain numbers and lists."""
+        return {
+            k: v.tolist() if hasattr(v, "tolist") else v for k, v in vars(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping) -> "TeacherStatistics":
+        """Inverse of `to_json`."""
+        return cls(
+            **{
+                **values,
+                "within": _of_length(values["within"], len(REGIONS), float),
+                "weights": _of_length(values["weights"], BINS, np.int64),
+                "correlations": _of_length(values["correlations"], BINS, np.int64),
+            }
+        )
 
 
 @dataclass
 class GateStatistics:
-    """Sums over pixels and samples; addition joins tiles."""
+    """Sums over tiles of what `verdict` judges; addition joins tiles."""
 
-    # Summed variances and their pixel counts.
-    num_disagree: int = 0
-    num_agree: int = 0
-    num_pixels: int = 0
-    within_disagree: float = 0.0
-    within_agree: float = 0.0
-    within: float = 0.0
-    between: float = 0.0
-    # Largest share of saturated pixels of a sample where no source is saturated.
-    worst_saturation: float = 0.0
-    weights: np.ndarray = field(default_factory=_zeros)
-    correlations: np.ndarray = field(default_factory=_zeros)
+    num_tiles: int = 0
+    # Pixels and summed variances, by region.
+    num_pixels: np.ndarray = field(default_factory=lambda: np.zeros(3, np.int64))
+    between: np.ndarray = field(default_factory=_sums)
+    total: np.ndarray = field(default_factory=_sums)
+    # Infrared weight of the ensemble mean, by pixel where sources disagree.
+    weights: np.ndarray = field(default_factory=_histogram)
+    teachers: dict[str, TeacherStatistics] = field(default_factory=dict)
 
     def __add__(self, other: "GateStatistics") -> "GateStatistics":
-        """Joins the statistics of two sets of tiles."""
-        joined = {
-            f.name: getattr(self, f.name) + getattr(other, f.name)
-            for f in dataclasses.fields(self)
-        }
-        joined["worst_saturation"] = max(self.worst_saturation, other.worst_saturation)
-        return GateStatistics(**joined)
+        """Joins two sets of tiles."""
+        names = [*self.teachers, *(n for n in other.teachers if n not in self.teachers)]
+        nothing = TeacherStatistics()
+        return GateStatistics(
+            num_tiles=self.num_tiles + other.num_tiles,
+            num_pixels=self.num_pixels + other.num_pixels,
+            between=self.between + other.between,
+            total=self.total + other.total,
+            weights=self.weights + other.weights,
+            teachers={
+                name: self.teachers.get(name, nothing)
+                + other.teachers.get(name, nothing)
+                for name in names
+            },
+        )
 
     def to_json(self) -> dict:
-        """Returns plain numbers and lists."""
-        values = dataclasses.asdict(self)
-        return {k: v.tolist() if hasattr(v, "tolist") else v for k, v in values.items()}
+        """Returns plain numbers, lists and dicts."""
+        return {
+            "num_tiles": self.num_tiles,
+            "num_pixels": self.num_pixels.tolist(),
+            "between": self.between.tolist(),
+            "total": self.total.tolist(),
+            "weights": self.weights.tolist(),
+            "teachers": {name: t.to_json() for name, t in self.teachers.items()},
+        }
 
     @classmethod
-    def from_json(cls, values: dict) -> "GateStatistics":
+    def from_json(cls, values: Mapping) -> "GateStatistics":
         """Inverse of `to_json`."""
-        values = dict(values)
-        for name in ("weights", "correlations"):
-            values[name] = np.asarray(values[name], np.int64)
-        return cls(**values)
+        return cls(
+            num_tiles=values["num_tiles"],
+            num_pixels=_of_length(values["num_pixels"], len(REGIONS), np.int64),
+            between=_of_length(values["between"], len(REGIONS), float),
+            total=_of_length(values["total"], len(REGIONS), float),
+            weights=_of_length(values["weights"], BINS, np.int64),
+            teachers={
+                name: TeacherStatistics.from_json(teacher)
+                for name, teacher in values["teachers"].items()
+            },
+        )
 
 
 def gate_statistics(
-    samples: np.ndarray, visible: np.ndarray, infrared: np.ndarray
+    samples: np.ndarray,
+    variance: VarianceParts,
+    names: Sequence[str],
+    visible: np.ndarray,
+    infrared: np.ndarray,
+    *,
+    valid: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> GateStatistics:
     """Returns the statistics of one tile's samples.
 
     Args:
       samples: RGB [t, n, h, w, 3] of t teachers.
+      variance: of these samples.
+      names: those of the teachers.
       visible: RGB [h, w, 3].
       infrared: [h, w].
+      valid: rows and columns that count.
     """
-    seen = visible @ _LUMA
-    fused = samples @ _LUMA
+    # Sums are float64: a cache adds up more pixels than float32 can count.
+    total, within, between = (
+        np.asarray(part, np.float64)[..., *valid] for part in variance
+    )
+    samples, visible, infrared = samples[:, :, *valid], visible[valid], infrared[valid]
+    seen = luminance(visible)
+    fused = luminance(samples)
     distance = np.abs(infrared - seen)
-    disagree, agree = distance > DISAGREE, distance < AGREE
-    within = samples.var(1).mean((0, -1))
-    between = samples.mean(1).var(0).mean(-1)
-    gap = (infrared - seen)[disagree]
-    weights = (fused.mean((0, 1)) - seen)[disagree] / gap
-    fused = fused.reshape(-1, *seen.shape)
+    regions = (distance > DISAGREE, distance < AGREE, np.ones_like(distance, bool))
+    apart = regions[0]
+    gap = (infrared - seen)[apart]
+
+    def weights(mean: np.ndarray) -> np.ndarray:
+        return _binned((mean - seen)[apart] / gap, WEIGHT_RANGE)
+
     free = ~(_saturated(seen) | _saturated(infrared))
-    correlations = [
-        min(_low_pass_correlation(one, seen), _low_pass_correlation(one, infrared))
-        for one in fused
-    ]
+    teachers = {}
+    for name, spread, own in zip(names, within, fused, strict=True):
+        correlations = np.array(
+            [
+                min(low_pass_correlation(one, source) for source in (seen, infrared))
+                for one in own
+            ]
+        )
+        teachers[name] = TeacherStatistics(
+            within=_by_region(spread, regions),
+            weights=weights(own.mean(0)),
+            correlations=_binned(correlations, CORRELATION_RANGE),
+            num_low_correlations=int((correlations <= LOW_CORRELATION).sum()),
+            lowest_correlation=float(correlations.min()),
+            worst_saturation=max(float((_saturated(f) & free).mean()) for f in own),
+        )
     return GateStatistics(
-        num_disagree=int(disagree.sum()),
-        num_agree=int(agree.sum()),
-        num_pixels=distance.size,
-        within_disagree=float(within[disagree].sum()),
-        within_agree=float(within[agree].sum()),
-        within=float(within.sum()),
-        between=float(between.sum()),
-        worst_saturation=max(float((_saturated(f) & free).mean()) for f in fused),
-        weights=_histogram(weights, _WEIGHT_RANGE),
-        correlations=_histogram(np.array(correlations), _CORRELATION_RANGE),
+        num_tiles=1,
+        num_pixels=np.array([region.sum() for region in regions]),
+        between=_by_region(between, regions),
+        total=_by_region(total, regions),
+        weights=weights(fused.mean((0, 1))),
+        teachers=teachers,
     )
 
 
-def gate_report(statistics: GateStatistics) -> dict:
-    """Returns the numbers a reader wants, and under `passed` what holds.
-
-    Deviations are roots of mean variances. Tiles are small and the sources' polarity
-    may be opposite in one, so the correlation judged is that of the median sample.
-    """
-    s = statistics
-    deviation_disagree = _root_mean(s.within_disagree, s.num_disagree)
-    deviation_agree = _root_mean(s.within_agree, s.num_agree)
-    weight = _median(s.weights, _WEIGHT_RANGE)
-    correlation = _median(s.correlations, _CORRELATION_RANGE)
-    return {
-        "deviation_within": _root_mean(s.within, s.num_pixels),
-        "deviation_between": _root_mean(s.between, s.num_pixels),
-        "deviation_where_sources_disagree": deviation_disagree,
-        "deviation_where_sources_agree": deviation_agree,
-        "share_of_pixels_where_sources_disagree": s.num_disagree / max(s.num_pixels, 1),
-        "median_infrared_weight": weight,
-        "worst_added_saturation": s.worst_saturation,
-        "median_low_pass_correlation": correlation,
-        "passed": {
-            "samples differ where sources disagree (>= 0.01)": deviation_disagree
-            >= 0.01,
-            "and half as much at most where they agree": deviation_agree
-            <= deviation_disagree / 2,
-            "median infrared weight in [0.25, 0.75]": 0.25 <= weight <= 0.75,
-            "no sample adds more than 2 % saturation": s.worst_saturation <= 0.02,
-            "median low-pass correlation with both sources > 0.3": correlation > 0.3,
-        },
-    }
+def _by_region(variance: np.ndarray, regions: Sequence[np.ndarray]) -> np.ndarray:
+    return np.array([variance[region].sum() for region in regions])
 
 
-def _root_mean(total: float, count: int) -> float:
-    return float(np.sqrt(total / max(count, 1)))
+def _of_length(values: Sequence, length: int, dtype: type) -> np.ndarray:
+    array = np.asarray(values, dtype)
+    if array.shape != (length,):
+        raise ValueError(f"{array.shape} numbers instead of {length}")
+    return array
 
 
-def _saturated(luminance: np.ndarray) -> np.ndarray:
+def _saturated(image: np.ndarray) -> np.ndarray:
     half_level = 0.5 / 255.0
-    return (luminance < half_level) | (luminance > 1.0 - half_level)
+    return (image < half_level) | (image > 1.0 - half_level)
 
 
-def _histogram(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    return np.histogram(np.clip(values, *limits), _BINS, limits)[0]
+def _binned(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    return np.histogram(np.clip(values, *limits), BINS, limits)[0]
 
 
-def _median(histogram: np.ndarray, limits: tuple[float, float]) -> float:
-    """Returns the middle of the bin that holds the median; 0 for an empty one."""
-    if not histogram.sum():
-        return 0.0
-    position = np.searchsorted(np.cumsum(histogram), histogram.sum() / 2)
-    return float(limits[0] + (position + 0.5) / _BINS * (limits[1] - limits[0]))
+def low_pass_correlation(fused: np.ndarray, source: np.ndarray) -> float:
+    """Returns Pearson's correlation of block means of images [h, w].
 
-
-def _low_pass_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Returns Pearson's correlation of block means; 1 where one image is flat."""
-    first, second = _block_means(first), _block_means(second)
-    first, second = first - first.mean(), second - second.mean()
-    norm = np.sqrt((first**2).sum() * (second**2).sum())
-    return float((first * second).sum() / norm) if norm > 1e-6 else 1.0
+    A flat source has nothing to lose: 1. A flat fused image has lost it: 0.
+    """
+    fused, source = _block_means(fused), _block_means(source)
+    fused, source = fused - fused.mean(), source - source.mean()
+    if np.mean(source**2) < 1e-6:
+        return 1.0
+    norm = np.sqrt(np.sum(fused**2) * np.sum(source**2))
+    return float(np.sum(fused * source) / norm) if norm > 1e-6 else 0.0
 
 
 def _block_means(image: np.ndarray) -> np.ndarray:

@@ -1,8 +1,12 @@
-"""What a teacher cache was built from; decides if two builds may share a folder."""
+"""What a teacher cache was built from; decides if two builds may share a folder.
+
+A network counts by its weights, not by the file they came from.
+"""
 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +16,8 @@ from fusionproxy_jax.runtime.files import atomic_path
 from fusionproxy_jax.teachers.tiles import Tile, tiles_of
 
 # Raised when records change in a way old caches do not have.
-FORMAT = 1
+FORMAT = 2
 TILES_PER_SHARD = 16
-_FILE = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -33,21 +36,38 @@ class Manifest:
     """Teachers and training pairs of a cache; everything else follows from these."""
 
     teacher: dict
+    # Teacher -> what changes with its weights; empty where there are none.
+    fingerprints: dict[str, str]
     images: tuple[ImageEntry, ...]
     format: int = FORMAT
 
     @classmethod
-    def of(cls, config: TeacherConfig, images: list[ImageEntry]) -> "Manifest":
+    def of(
+        cls,
+        config: TeacherConfig,
+        fingerprints: Mapping[str, str],
+        images: Sequence[ImageEntry],
+    ) -> "Manifest":
         """Returns the manifest of teaching `images` with `config`."""
         # Through JSON, so that it equals what is read back (tuples become lists).
         teacher = json.loads(json.dumps(dataclasses.asdict(config)))
-        return cls(teacher=teacher, images=tuple(images))
+        return cls(teacher, dict(fingerprints), tuple(images))
 
     @property
     def hash(self) -> str:
-        """16 hex digits that change with any teacher setting, pair or pixel."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """16 hex digits that change with any teacher setting, weight, pair or pixel."""
+        values = {**dataclasses.asdict(self), "teacher": self.settings}
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def settings(self) -> dict:
+        """Every teacher setting by its dotted name, but for the weights' paths."""
+        return {
+            name: value
+            for name, value in _flat(self.teacher).items()
+            if not name.endswith(".weights")
+        }
 
     @property
     def tiles(self) -> list[tuple[int, Tile]]:
@@ -57,6 +77,10 @@ class Manifest:
             for number, image in enumerate(self.images)
             for tile in tiles_of(image.height, image.width, self.teacher["tile_px"])
         ]
+
+    def tile_id(self, number: int, tile: Tile) -> str:
+        """Returns the id of a tile of an image."""
+        return f"{self.images[number].id}@{tile.top},{tile.left}"
 
     @property
     def shards(self) -> list[list[tuple[int, Tile]]]:
@@ -68,8 +92,13 @@ class Manifest:
     def write(self, directory: Path) -> None:
         """Writes manifest.json."""
         values = {"hash": self.hash, **dataclasses.asdict(self)}
-        with atomic_path(directory / _FILE) as temporary:
+        with atomic_path(manifest_path(directory)) as temporary:
             temporary.write_text(json.dumps(values, indent=1, sort_keys=True))
+
+
+def manifest_path(directory: Path) -> Path:
+    """Returns where a cache's manifest lies."""
+    return directory / "manifest.json"
 
 
 def read_manifest(directory: Path) -> Manifest | None:
@@ -78,21 +107,23 @@ def read_manifest(directory: Path) -> Manifest | None:
     Raises:
       FusionProxyError: the file is damaged or of another format.
     """
-    path = directory / _FILE
+    path = manifest_path(directory)
     if not path.is_file():
         return None
     try:
         values = json.loads(path.read_text())
         images = tuple(ImageEntry(**image) for image in values["images"])
-        manifest = Manifest(values["teacher"], images, values["format"])
-        intact = values["hash"] == manifest.hash
-    except (ValueError, KeyError, TypeError) as error:
+        found_format = values["format"]
+        if found_format == FORMAT:
+            manifest = Manifest(values["teacher"], values["fingerprints"], images)
+            intact = values["hash"] == manifest.hash
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FusionProxyError(
             f"{path} is damaged; delete {directory} and build it again"
         ) from error
-    if manifest.format != FORMAT:
+    if found_format != FORMAT:
         raise FusionProxyError(
-            f"{directory} has cache format {manifest.format}, this version reads "
+            f"{directory} has cache format {found_format}, this version reads "
             f"{FORMAT}; build it again in another folder"
         )
     if not intact:
@@ -119,10 +150,13 @@ def require_same(wanted: Manifest, found: Manifest, directory: Path) -> None:
 
 
 def _first_difference(wanted: Manifest, found: Manifest) -> str:
-    new, old = _flat(wanted.teacher), _flat(found.teacher)
+    new, old = wanted.settings, found.settings
     for name in sorted(new.keys() | old.keys()):
         if new.get(name) != old.get(name):
             return f"teacher.{name} was {old.get(name)!r}, now {new.get(name)!r}"
+    for name, fingerprint in wanted.fingerprints.items():
+        if found.fingerprints.get(name) != fingerprint:
+            return f"teacher {name} had other weights"
     if len(wanted.images) != len(found.images):
         return f"it holds {len(found.images)} pairs, now there are {len(wanted.images)}"
     for new_image, old_image in zip(wanted.images, found.images, strict=True):

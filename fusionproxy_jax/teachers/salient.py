@@ -36,6 +36,9 @@ _ENERGY_SIGMA_PX = 1.5
 _FIELD_SIGMA_PX = 12.0
 # Keeps the odds finite on flat images; half a grey level.
 _SMALLEST_ENERGY = 2e-3
+# Luminance beyond these, in [-1, 1], is bent towards the ends of the range; nights
+# live at the dark end, so it is bent later.
+_BRIGHT_KNEE, _DARK_KNEE = 0.75, 0.97
 # Largest ratio of the closeness weights, as in `balanced` mode.
 _MAX_RATIO = 3.0
 
@@ -74,16 +77,7 @@ def make_salient_rectifier(
       config: odds, shares and spread.
     """
     candidates = _candidates(infrared[None], visible[None], config)
-    log_odds = tuple(
-        band.log_odds
-        + band.spread
-        * _smooth_field(
-            jax.vmap(lambda key, level=level: jax.random.fold_in(key, level))(keys),
-            band.first.shape[1:],
-            sigma_px=_FIELD_SIGMA_PX / 2 ** min(level, config.num_detail_bands),
-        )
-        for level, band in enumerate(candidates)
-    )
+    log_odds = _draw_log_odds(candidates, keys, config)
     num_samples = keys.shape[0]
     state = SalientState(log_odds, tuple(jnp.ones(num_samples) for _ in candidates))
 
@@ -95,15 +89,78 @@ def make_salient_rectifier(
             share, scale = _choose(
                 band, first, second, state.log_odds[level], state.scales[level]
             )
-            chosen = second + share * (first - second)
-            if level < config.num_detail_bands:
-                weaker = first + second - chosen
-                chosen = config.detail_gain * (chosen + config.weaker_share * weaker)
-            bands.append(chosen)
+            bands.append(_taken(first, second, share, level, config))
             scales.append(scale)
-        return pyramid.merge(bands), SalientState(state.log_odds, tuple(scales))
+        return _within_range(pyramid.merge(bands)), SalientState(
+            state.log_odds, tuple(scales)
+        )
 
     return rectify, state
+
+
+def draw_selection(
+    infrared: jax.Array, visible: jax.Array, keys: jax.Array, *, config: SalientConfig
+) -> jax.Array:
+    """Returns the choice [n, h, w] by the odds alone, without a diffusion estimate.
+
+    What the rectification pulls towards; also what compact Mask-DiFuser is trained to
+    sample. Arguments are those of `make_salient_rectifier`.
+    """
+    candidates = _candidates(infrared[None], visible[None], config)
+    log_odds = _draw_log_odds(candidates, keys, config)
+    chosen = pyramid.merge(
+        [
+            _taken(band.first, band.second, jax.nn.sigmoid(odds), level, config)
+            for level, (band, odds) in enumerate(zip(candidates, log_odds, strict=True))
+        ]
+    )
+    return _within_range(chosen)
+
+
+def _within_range(images: jax.Array) -> jax.Array:
+    """Returns images bent to stay inside (-1, 1), untouched in the inner part.
+
+    Heat added to a bright scene, and amplified detail, leave the range; clipping would
+    wipe out what they show.
+    """
+    above = jnp.maximum(images - _BRIGHT_KNEE, 0.0)
+    below = jnp.maximum(-images - _DARK_KNEE, 0.0)
+    return (
+        jnp.clip(images, -_DARK_KNEE, _BRIGHT_KNEE)
+        + (1.0 - _BRIGHT_KNEE) * jnp.tanh(above / (1.0 - _BRIGHT_KNEE))
+        - (1.0 - _DARK_KNEE) * jnp.tanh(below / (1.0 - _DARK_KNEE))
+    )
+
+
+def _draw_log_odds(
+    candidates: list[_Candidates], keys: jax.Array, config: SalientConfig
+) -> tuple[jax.Array, ...]:
+    """Returns each band's log-odds [n, h_k, w_k] with a random field per sample."""
+    return tuple(
+        band.log_odds
+        + band.spread
+        * _smooth_field(
+            jax.vmap(lambda key, level=level: jax.random.fold_in(key, level))(keys),
+            band.first.shape[1:],
+            sigma_px=_FIELD_SIGMA_PX / 2 ** min(level, config.num_detail_bands),
+        )
+        for level, band in enumerate(candidates)
+    )
+
+
+def _taken(
+    first: jax.Array,
+    second: jax.Array,
+    share: jax.Array,
+    level: int,
+    config: SalientConfig,
+) -> jax.Array:
+    """Returns a band with `share` of its first candidate; details as configured."""
+    chosen = second + share * (first - second)
+    if level < config.num_detail_bands:
+        weaker = first + second - chosen
+        chosen = config.detail_gain * (chosen + config.weaker_share * weaker)
+    return chosen
 
 
 def _choose(

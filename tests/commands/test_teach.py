@@ -1,18 +1,26 @@
+import os
+import socket
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from fusionproxy_jax import cli
+from fusionproxy_jax.config import Config
+from fusionproxy_jax.diffusion.gaussian_prior import load_gaussian_prior
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.teachers.cache import open_cache
+from fusionproxy_jax.training.loop import train
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """Three pairs of 40x36, one of which the split holds out."""
+    """Three pairs of 100x68, one of which the split holds out; 24 tiles train."""
     folder = tmp_path_factory.mktemp("pairs") / "made_up"
     rng = np.random.default_rng(0)
-    for kind, shape in (("visible", (36, 40, 3)), ("infrared", (36, 40))):
+    for kind, shape in (("visible", (68, 100, 3)), ("infrared", (68, 100))):
         (folder / kind).mkdir(parents=True)
         for index in range(3):
             image = Image.fromarray(rng.integers(0, 256, shape, np.uint8))
@@ -20,30 +28,58 @@ def source(tmp_path_factory):
     return folder
 
 
+def _arguments(source, cache, *options):
+    return [
+        "teach",
+        f"--cache={cache}",
+        "--data.sources",
+        str(source),
+        "--teacher.tile-px=32",
+        "--samples=2",
+        "--teachers=average",
+        *options,
+    ]
+
+
 def _teach(source, cache, *options):
-    return cli.run(
-        [
-            "teach",
-            f"--cache={cache}",
-            "--data.sources",
-            str(source),
-            "--teacher.tile-px=32",
-            "--teacher.num-steps=2",
-            "--teacher.num-samples=2",
-            *options,
-        ]
-    )
+    return cli.run(_arguments(source, cache, *options))
 
 
 def test_teach_draws_the_training_part_and_reports(source, tmp_path, capsys):
-    assert _teach(source, tmp_path / "cache") == 0
-    cache = open_cache(tmp_path / "cache")
-    assert len(cache) == 2 * 4
-    assert cache.report["num_pairs"] == 2 and "passed" in cache.report
+    options = (
+        *("--teachers=gaussian, average", "--samples=3", "--sheets=2"),
+        *("--teacher.ddfm.mode=balanced", "--teacher.ddfm.num-steps=2"),
+    )
+    assert _teach(source, tmp_path / "cache", *options) == 1
+    cache = open_cache(tmp_path / "cache", allow_rejected=True)
+    assert len(cache) == 2 * 12
+    assert cache.report["num_pairs"] == 2 and cache.report["accepted"] is False
+    assert cache.manifest.teacher["teachers"] == ["gaussian", "average"]
+    assert cache.manifest.teacher["num_samples"] == 3
+    assert len(list((tmp_path / "cache" / "sheets").iterdir())) == 2
     captured = capsys.readouterr()
     assert "2 training pairs, 1 held out" in captured.out
-    assert "where the sources disagree" in captured.out
-    assert "8/8" in captured.err
+    assert "made_up: 24 tiles" in captured.out
+    assert f"24 tiles in {tmp_path / 'cache'}, hash {cache.hash}" in captured.out
+    assert "24/24" in captured.err
+    last = captured.err.strip().splitlines()[-1]
+    assert last.startswith(
+        "fusionproxy: the ensemble failed its gate, it does not hold"
+    )
+    assert "--accept-failed-gate" in last
+
+
+def test_train_refuses_a_failed_ensemble_until_it_is_accepted(source, tmp_path, capsys):
+    assert _teach(source, tmp_path / "cache") == 1
+    with pytest.raises(FusionProxyError, match="failed its gate.*accept-failed-gate"):
+        train(Config(), tmp_path / "cache", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    shard = tmp_path / "cache" / "shard-00000.array_record"
+    before = shard.stat().st_mtime_ns
+    assert _teach(source, tmp_path / "cache", "--accept-failed-gate") == 0
+    assert shard.stat().st_mtime_ns == before
+    assert "accepted by override, although" in capsys.readouterr().out
+    open_cache(tmp_path / "cache")
 
 
 def test_teach_again_draws_nothing_and_says_the_same(source, tmp_path, capsys):
@@ -58,5 +94,122 @@ def test_teach_again_draws_nothing_and_says_the_same(source, tmp_path, capsys):
 
 def test_teach_refuses_a_folder_of_another_teacher(source, tmp_path):
     _teach(source, tmp_path)
-    with pytest.raises(FusionProxyError, match="teacher.eta was 0.0, now 1.0"):
-        _teach(source, tmp_path, "--teacher.eta=1.0")
+    with pytest.raises(FusionProxyError, match="teacher.ddfm.eta was 0.0, now 1.0"):
+        _teach(source, tmp_path, "--teacher.ddfm.eta=1.0")
+
+
+def test_held_out_pairs_are_drawn_with_the_prior_of_the_training_part(source, tmp_path):
+    _teach(source, tmp_path / "train")
+    _teach(source, tmp_path / "validation", "--split=validation")
+    train, validation = (
+        open_cache(tmp_path / split, allow_rejected=True)
+        for split in ("train", "validation")
+    )
+    ids = [{tile["id"].split("@")[0] for tile in part} for part in (train, validation)]
+    assert [len(part) for part in ids] == [2, 1] and not ids[0] & ids[1]
+    priors = [
+        load_gaussian_prior(c.directory / "prior.npz") for c in (train, validation)
+    ]
+    np.testing.assert_array_equal(priors[0].power, priors[1].power)
+    with pytest.raises(FusionProxyError, match="holds 2 pairs, now there are 1"):
+        _teach(source, tmp_path / "train", "--split=validation")
+
+
+def test_an_early_process_says_what_others_owe_and_ends_well(source, tmp_path, capsys):
+    part = ("--process-count=2", "--process-index")
+    assert _teach(source, tmp_path, *part, "1") == 0
+    told = "process 1 of 2 is done; 1 of 2 parts of"
+    assert told in capsys.readouterr().out
+    assert _teach(source, tmp_path, *part, "0") == 1
+    assert "made_up: 24 tiles" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--teachers=average,dream"], "--teachers names 'dream'; teachers are ddfm"),
+        (["--teachers="], "teacher.teachers is .*at least one"),
+        (["--teachers=average,average"], "without repetition"),
+        (["--samples=0"], "teacher.num_samples is 0"),
+        (["--sheets=-1"], "--sheets is -1"),
+        (["--tiles-per-draw=99"], "tiles_per_draw is 99"),
+        (["--process-index=3"], "process_index is 3 and process_count None"),
+        (["--process-index=3", "--process-count=3"], "must be 0 to 2"),
+        (["--distributed", "--process-index=0"], "--distributed takes the process's"),
+        (
+            ["--split=validation", "--data.validation-fraction=0"],
+            "--split validation draws the held-out pairs, but none is held out",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_told_in_one_sentence(
+    source, tmp_path, options, told
+):
+    with pytest.raises(FusionProxyError, match=told):
+        _teach(source, tmp_path / "cache", *options)
+    assert not (tmp_path / "cache" / "manifest.json").exists()
+
+
+def test_outside_a_cluster_distributed_says_what_to_do(source, tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "fusionproxy_jax.cli"),
+            *_arguments(source, tmp_path / "cache", "--distributed"),
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+    )
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("fusionproxy: --distributed found no cluster")
+
+
+def _free_port(first, last):
+    for port in np.random.default_rng().permutation(np.arange(first, last + 1)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("localhost", int(port)))
+            except OSError:
+                continue
+            return int(port)
+    raise AssertionError("no port is free")
+
+
+def test_processes_of_a_cluster_share_a_cache_by_jax_distributed(source, tmp_path):
+    # What SLURM tells two tasks on this machine; JAX takes the coordinator's port from
+    # the job's number.
+    slurm = {
+        "SLURM_JOB_ID": str(_free_port(61440, 65535) - 61440),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+    }
+    options = ("--accept-failed-gate", "--distributed")
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "fusionproxy_jax.cli"),
+                *_arguments(source, tmp_path / "shared", *options),
+            ],
+            env=os.environ
+            | slurm
+            | {"SLURM_PROCID": str(index), "SLURM_LOCALID": str(index)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    for out, err in outputs:
+        # Half of the shards each, and both waited for the whole.
+        assert "made_up: 24 tiles" in out
+        assert "16/16" in err or "8/8" in err
+    _teach(source, tmp_path / "alone", "--accept-failed-gate")
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    assert {path.name for path in shared.iterdir()} == {
+        path.name for path in alone.iterdir()
+    }
+    for path in alone.iterdir():
+        assert path.read_bytes() == (shared / path.name).read_bytes()

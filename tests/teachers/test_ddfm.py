@@ -1,12 +1,15 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from fusionproxy_jax.config import SalientConfig
+from fusionproxy_jax.config import SalientConfig, UNetConfig
 from fusionproxy_jax.diffusion.gaussian_prior import fit_gaussian_prior
+from fusionproxy_jax.diffusion.learned_prior import LearnedPrior
 from fusionproxy_jax.teachers.colour import luma
 from fusionproxy_jax.teachers.ddfm import draw_luminance, draw_samples, image_key
+from fusionproxy_jax.teachers.pretrained import prior_shapes
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,81 @@ def test_keys_decide_everything(prior, pair):
     np.testing.assert_allclose(
         draw(image_key(0, "a"), 2), draw(image_key(0, "a"))[:2], atol=2e-4
     )
+
+
+def _colour_prior(channels=3, seed=0):
+    """A tiny random network over RGB (noise and variance out) or luminance."""
+    config = UNetConfig(
+        in_channels=channels,
+        out_channels=2 * channels if channels == 3 else 1,
+        base_width=8,
+        multipliers=(1, 2),
+        num_blocks=1,
+        attention_factors=(),
+        num_groups=4,
+        prediction="noise" if channels == 3 else "velocity",
+    )
+    rng = np.random.default_rng(seed)
+    params = jax.tree.map(
+        lambda leaf: rng.normal(scale=0.1, size=leaf.shape).astype(np.float32),
+        prior_shapes(config),
+    )
+    return LearnedPrior(params, config)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("luma_range", ["full", "studio"])
+def test_the_last_estimate_s_luminance_is_the_rectified_one(pair, channels, luma_range):
+    visible, infrared = pair
+    prior = _colour_prior(channels)
+    # One pixel's weight on infrared is convex in mode `released`, whatever the prior
+    # guesses; so the result lies between the sources.
+    samples = draw_samples(
+        prior, visible, infrared, image_key(0, "x"), mode="released", num_steps=3,
+        luma_range=luma_range,
+    )  # fmt: skip
+    fused, seen = np.asarray(luma(samples)), np.asarray(luma(visible))
+    slack = 1e-3 if luma_range == "full" else 0.13
+    assert np.all(fused >= np.minimum(seen, infrared) - slack)
+    assert np.all(fused <= np.maximum(seen, infrared) + slack)
+
+
+def test_colour_is_the_visible_image_s_even_with_a_colour_prior(pair):
+    visible, infrared = pair
+    samples = draw_samples(
+        _colour_prior(), visible, infrared, image_key(0, "x"), num_steps=3
+    )
+    chroma = samples - luma(samples)[..., None]
+    limit = np.abs(visible - np.asarray(luma(visible))[..., None]) + 1e-4
+    assert bool(jnp.all(jnp.abs(chroma) <= limit[None]))
+
+
+def test_locked_chroma_is_what_the_prior_sees(pair):
+    visible, infrared = pair
+    prior, key = _colour_prior(), image_key(0, "x")
+    free, locked = (
+        draw_samples(prior, visible, infrared, key, num_steps=4, chroma=chroma)
+        for chroma in ("prior", "visible")
+    )
+    assert float(jnp.abs(free - locked).max()) > 1e-3
+    # A luminance prior has no chroma to lock.
+    grey = _colour_prior(1)
+    np.testing.assert_array_equal(
+        draw_samples(grey, visible, infrared, key, num_steps=2, chroma="visible"),
+        draw_samples(grey, visible, infrared, key, num_steps=2),
+    )
+
+
+def test_stretching_fills_the_range(prior, pair):
+    plain, stretched = (
+        luma(
+            draw_samples(prior, *pair, image_key(0, "x"), num_steps=3, stretch=stretch)
+        )
+        for stretch in (False, True)
+    )
+    assert float(plain.min()) > 0.05
+    np.testing.assert_allclose(jnp.min(stretched, axis=(1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(jnp.max(stretched, axis=(1, 2)), 1, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

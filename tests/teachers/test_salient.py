@@ -11,6 +11,8 @@ from fusionproxy_jax.teachers.salient import (
     _base_candidates,
     _choose,
     _smooth_field,
+    _within_range,
+    draw_selection,
     make_salient_rectifier,
 )
 
@@ -155,3 +157,50 @@ def test_every_knob_changes_the_result():
         changed = 3 if field.name == "num_detail_bands" else 0.5 * field.default
         other, _ = _rectified(infrared, visible, estimate, **{field.name: changed})
         assert float(jnp.abs(other - usual).max()) > 1e-4, field.name
+
+
+def test_a_selection_is_what_the_rectification_pulls_towards():
+    infrared, visible = _sources()
+    config = SalientConfig(num_detail_bands=2)
+    chosen = draw_selection(infrared, visible, KEYS, config=config)
+    # An estimate half way between the candidates of every band is as close to either,
+    # so the odds alone decide.
+    pulled, _ = _rectified(infrared, visible, _half_way(infrared, visible, config))
+    np.testing.assert_allclose(pulled, chosen, atol=2e-3)
+
+
+def _half_way(infrared, visible, config):
+    from fusionproxy_jax.teachers.salient import _candidates
+
+    bands = _candidates(infrared[None], visible[None], config)
+    return pyramid.merge([(band.first + band.second) / 2 for band in bands]) * jnp.ones(
+        (len(KEYS), 1, 1)
+    )
+
+
+def test_selections_follow_their_keys_and_differ_where_sources_do():
+    infrared, visible = _sources()
+    visible = visible.at[:, :24].set(infrared[:, :24])
+    config = SalientConfig(num_detail_bands=2)
+    keys = jax.random.split(jax.random.key(1), 16)
+    chosen = draw_selection(infrared, visible, keys, config=config)
+    np.testing.assert_allclose(
+        draw_selection(infrared, visible, keys[3:5], config=config),
+        chosen[3:5],
+        atol=1e-5,
+    )
+    spread = jnp.std(chosen, axis=0)
+    # Away from the seam, which bands reach across.
+    assert float(spread[:, 40:].mean()) > 3 * float(spread[:, :8].mean())
+
+
+def test_the_range_is_kept_by_bending_not_by_clipping():
+    ramp = jnp.linspace(-2, 2, 401)
+    bent = _within_range(ramp)
+    assert bool(jnp.all(jnp.diff(bent) >= 0)) and float(jnp.abs(bent).max()) <= 1
+    inner = (ramp > -0.97) & (ramp < 0.75)
+    np.testing.assert_array_equal(bent[inner], ramp[inner])
+    # What clipping would make one level stays apart.
+    assert float(_within_range(jnp.float32(1.2)) - _within_range(jnp.float32(1.0))) > 0
+    slope = jax.vmap(jax.grad(_within_range))(jnp.array([0.7499, 0.7501]))
+    np.testing.assert_allclose(slope, 1.0, atol=1e-3)

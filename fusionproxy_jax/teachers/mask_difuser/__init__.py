@@ -1,0 +1,1 @@
+"""Mask-DiFuser: one clean image from two partly useful views of it."""

@@ -1,0 +1,72 @@
+"""Many processes, killed at any moment: the finished cache is always the same."""
+
+import random
+import signal
+
+import pytest
+from cache_builds import BuildServer, cache_files
+
+NUM_KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with BuildServer(tmp_path_factory.mktemp("compiled")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def whole(server, tmp_path_factory):
+    """Files of a cache that one process built undisturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "cache"
+    assert server.start(folder).wait() == 0
+    files = cache_files(folder)
+    assert len(files) == 3 + 2 * 18
+    assert {"manifest.json", "prior.npz", "report.json"} < files.keys()
+    return files
+
+
+def test_two_processes_at_once_make_the_cache_of_one(server, whole, tmp_path):
+    builds = [server.start(tmp_path / "cache", index, 2) for index in (1, 0)]
+    assert [build.wait() for build in builds] == [0, 0]
+    assert cache_files(tmp_path / "cache") == whole
+
+
+def test_of_two_processes_one_is_killed_and_started_again(server, whole, tmp_path):
+    folder = tmp_path / "cache"
+    victim, other = (server.start(folder, index, 2) for index in (0, 1))
+    assert victim.kill_after(random.Random(0).randint(2, 12)) == -signal.SIGKILL
+    assert other.wait() == 0
+    left = cache_files(folder)
+    assert "report.json" not in left and left.keys() != whole.keys()
+    assert server.start(folder, 0, 2).wait() == 0
+    assert cache_files(folder) == whole
+
+
+def test_two_processes_of_the_same_part_share_it(server, whole, tmp_path):
+    builds = [server.start(tmp_path / "cache") for _ in range(2)]
+    assert [build.wait() for build in builds] == [0, 0]
+    assert cache_files(tmp_path / "cache") == whole
+
+
+def test_the_survivor_of_two_of_the_same_part_finishes_it(server, whole, tmp_path):
+    victim, survivor = (server.start(tmp_path / "cache") for _ in range(2))
+    assert victim.kill_after(5) == -signal.SIGKILL
+    assert survivor.wait() == 0
+    assert cache_files(tmp_path / "cache") == whole
+
+
+def test_a_build_killed_twenty_times_ends_like_one_that_was_not(server, tmp_path):
+    teachers = ("average",)
+    whole = tmp_path / "whole"
+    assert server.start(whole, teachers=teachers).wait() == 0
+    folder, rng = tmp_path / "cache", random.Random(1)
+    for kill in range(NUM_KILLS):
+        build = server.start(folder, kill % 2, 2, teachers)
+        # Anywhere from its start to its second shard, between ticks too.
+        code = build.kill_after(rng.randint(0, 3), rng.uniform(0, 0.03))
+        assert code == -signal.SIGKILL
+    assert not (folder / "report.json").exists()
+    for index in (0, 1):
+        assert server.start(folder, index, 2, teachers).wait() == 0
+    assert cache_files(folder) == cache_files(whole)
