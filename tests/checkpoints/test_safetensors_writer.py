@@ -35,6 +35,13 @@ def test_the_safetensors_library_reads_what_was_written(tmp_path):
             np.testing.assert_array_equal(file.get_tensor(name), expected, strict=True)
 
 
+@pytest.mark.parametrize("name", ["w", "we", "wei", "weig", "weigh", "weight"])
+def test_values_begin_on_a_multiple_of_eight_bytes(tmp_path, name):
+    path, values = tmp_path / "a.safetensors", np.full(3, 1.25)
+    write_safetensors(path, [TensorSpec(name, values.dtype, (3,))], [values], {})
+    assert path.read_bytes().index(values.tobytes()) % 8 == 0
+
+
 def test_no_more_than_one_tensor_is_in_memory(tmp_path):
     spec = TensorSpec("w", np.dtype(np.float32), (250_000,))
     specs = [spec._replace(name=f"w{number}") for number in range(20)]

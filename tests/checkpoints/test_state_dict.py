@@ -58,6 +58,12 @@ def test_anything_without_named_tensors_is_refused(content):
         find_state_dict(content)
 
 
+def test_attributes_put_on_a_dict_do_not_mislead():
+    tensors = OrderedDict({"w": TENSOR})
+    tensors.items = tensors.keys = None
+    assert find_state_dict(tensors) == {"w": TENSOR}
+
+
 def test_dicts_within_themselves_and_exponential_ones_end():
     endless = {"w": TENSOR}
     endless["again"] = endless

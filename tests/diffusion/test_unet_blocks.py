@@ -113,12 +113,13 @@ def test_group_norm_of_bfloat16_has_float32_statistics():
 
 def test_a_new_block_is_its_skip():
     x, embedding = jnp.asarray(_draw(1, 4, 4, 8)), jnp.asarray(_draw(1, 10))
-    for block, inputs in (
-        (ResidualBlock(8, GROUPS), (x, embedding)),
-        (AttentionBlock(4, GROUPS), (x,)),
+    for block, last, inputs in (
+        (ResidualBlock(8, GROUPS), "out_layers_3", (x, embedding)),
+        (AttentionBlock(4, GROUPS), "proj_out", (x,)),
     ):
-        result, _ = jax.jit(block.init_with_output)(jax.random.key(0), *inputs)
+        result, variables = jax.jit(block.init_with_output)(jax.random.key(0), *inputs)
         np.testing.assert_array_equal(result, x)
+        assert not np.any(variables["params"][last]["kernel"])
 
 
 def test_a_head_owns_neighbouring_channels_of_qkv():
@@ -139,7 +140,7 @@ def test_the_newer_order_of_qkv_attends_differently():
     np.testing.assert_allclose(attend(*split_heads(qkv, 8)), alone, rtol=1e-6)
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 5, 11])
+@pytest.mark.parametrize("chunk", [4, 11])
 def test_attention_in_chunks_is_plain_attention(chunk):
     query, key, value = (jnp.asarray(_draw(2, 11, 3, 4, seed=s)) for s in range(3))
     scores = np.einsum("btnd,bsnd->bnts", query, key, dtype=np.float64) / 2.0
