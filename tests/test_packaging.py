@@ -112,6 +112,10 @@ def test_the_wheel_contains_only_the_package(tmp_path):
         "fusionproxy_jax"
     }
     assert "fusionproxy_jax/py.typed" in names
-    shipped = {p.name for p in (PACKAGE / "weights").iterdir() if p.is_file()}
-    packed = {Path(n).name for n in names if n.startswith("fusionproxy_jax/weights/")}
+    shipped = {
+        path.relative_to(ROOT).as_posix()
+        for path in (PACKAGE / "weights").rglob("*")
+        if path.is_file()
+    }
+    packed = {name for name in names if name.startswith("fusionproxy_jax/weights/")}
     assert packed == shipped

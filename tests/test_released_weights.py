@@ -14,6 +14,7 @@ import scipy.ndimage
 from PIL import Image
 
 from fusionproxy_jax import load
+from fusionproxy_jax.checkpoints.weights import load_weights
 from fusionproxy_jax.commands.student_file import read_student
 from fusionproxy_jax.config import to_json
 from fusionproxy_jax.evaluation.controls import CONTROLS
@@ -26,6 +27,7 @@ from fusionproxy_jax.models.any_size import fuse_any_size
 from fusionproxy_jax.models.variants import build_student
 from fusionproxy_jax.runtime.fuser import WEIGHTS
 from fusionproxy_jax.runtime.pairing import find_pairs
+from fusionproxy_jax.teachers.pretrained import load_prior, load_restorer
 
 NAMES = ("base",)
 MEGABYTE = 1024**2
@@ -46,10 +48,31 @@ def held_out(real_data: Path) -> dict[str, list]:
 def test_a_released_student_has_all_its_files_within_size(name):
     for suffix in (".safetensors", ".onnx", "_camera.onnx"):
         assert 0 < (WEIGHTS / f"{name}{suffix}").stat().st_size < 12 * MEGABYTE
-    assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < 40 * MEGABYTE
+    every = [path for path in WEIGHTS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in every) < 40 * MEGABYTE
     card = (WEIGHTS / f"{name}.md").read_text()
     for section in ("Data", "Recipe", "Metrics", "Limits", "Licence"):
         assert f"## {section}" in card
+
+
+@pytest.mark.parametrize(
+    ("name", "load_network"),
+    [("ddfm", load_prior), ("mask_difuser", load_restorer)],
+)
+def test_a_released_teacher_has_a_card_and_holds_what_it_says(name, load_network):
+    path = WEIGHTS / "teachers" / f"{name}_compact.safetensors"
+    assert path.stat().st_size < 12 * MEGABYTE
+    network, _ = load_network("compact")
+    card = path.with_suffix(".md").read_text()
+    for section in ("Data", "Recipe", "Measured", "What it is not", "Licence"):
+        assert f"## {section}" in card
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in card
+    count = sum(leaf.size for leaf in jax.tree.leaves(network.params))
+    assert f"{count:,} parameters" in card
+    _, told = load_weights(path)
+    sources = told["training"]["config"]["data"]["sources"]
+    assert sources and not any("/" in source for source in sources)
+    assert "/" not in (told["training"]["config"]["start_from"] or "")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -74,7 +74,12 @@ def training_summary(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_folders(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns a run's configuration with data sources named, not located."""
+    """Returns a run's configuration with its files named, not located."""
     data = dict(config["data"])
     data["sources"] = [Path(source).name for source in data["sources"]]
-    return {**config, "data": data}
+    start = config.get("start_from")
+    return {
+        **config,
+        "data": data,
+        "start_from": None if start is None else Path(start).name,
+    }

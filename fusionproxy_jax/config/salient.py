@@ -28,8 +28,10 @@ class SalientConfig:
     # cold contrast to the range below; 0 adds all of it, 1 never leaves the range.
     warm_headroom: float = 0.9
     cold_headroom: float = 0.4
-    # Standard deviation of the smooth random field in the log-odds of an open choice.
-    spread: float = 1.2
+    # Standard deviation of the smooth random field in the log-odds of an open choice,
+    # in detail bands and in the base.
+    detail_spread: float = 1.0
+    base_spread: float = 3.5
 
     def __post_init__(self) -> None:
         """Rejects pyramids a tile cannot be halved into and shares outside [0, 1]."""
@@ -55,6 +57,12 @@ class SalientConfig:
             require(
                 0 <= value <= 1, f"teacher.salient.{name}", value, "between 0 and 1"
             )
-        for name in ("detail_power", "detail_gain", "base_gain", "spread"):
+        for name in (
+            "detail_power",
+            "detail_gain",
+            "base_gain",
+            "detail_spread",
+            "base_spread",
+        ):
             value = getattr(self, name)
             require(value >= 0, f"teacher.salient.{name}", value, ">= 0")

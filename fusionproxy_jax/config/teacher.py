@@ -17,8 +17,8 @@ class DDFMConfig:
     # (.pt) or one of ours (.safetensors). Teacher `gaussian` takes none.
     weights: str = "compact"
     mode: Literal["released", "paper", "balanced", "salient"] = "salient"
-    # 100 is DDFM's own count; fewer serve for caching (unchanged means and spread).
-    num_steps: int = 25
+    # 100 is DDFM's own count; few serve for caching (unchanged means and spread).
+    num_steps: int = 12
     eta: float = 0.0
     luma: Literal["full", "studio"] = "full"
     # Chroma of a colour prior's state: its own guess, as released, or the visible
@@ -38,11 +38,11 @@ class MaskDifuserConfig:
 
     # `compact` is the network in the package; else a file, see DDFMConfig.
     weights: str = "compact"
-    # 5 as released; the compact network was measured with more.
-    num_steps: int = 5
+    # 5 as released.
+    num_steps: int = 6
     eta: float = 1.0
     # 1 looks the noise table up one place too far, as released; 0 is correct.
-    index_shift: Literal[0, 1] = 1
+    index_shift: Literal[0, 1] = 0
     # As in DDFMConfig.
     stretch: bool = False
 
@@ -76,6 +76,8 @@ class TeacherConfig:
     salient: SalientConfig = field(default_factory=SalientConfig)
     # Training images are fixed square tiles: statistics match what is trained on.
     tile_px: int = 256
+    # Of more tiles, this many evenly spread ones are drawn; None draws all.
+    tiles_per_image: int | None = None
     # What learned networks compute in; statistics and rectification stay float32.
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
@@ -97,4 +99,10 @@ class TeacherConfig:
             "teacher.tile_px",
             self.tile_px,
             "a positive multiple of 32",
+        )
+        require(
+            self.tiles_per_image is None or self.tiles_per_image >= 1,
+            "teacher.tiles_per_image",
+            self.tiles_per_image,
+            ">= 1, or none for all",
         )

@@ -60,6 +60,9 @@ class TeacherTrainingConfig:
         default_factory=lambda: OptimizerConfig(weight_decay=0.0)
     )
     num_steps: int = 20_000
+    # A file written by `fusionproxy export-teacher` to begin with; none starts from
+    # random weights.
+    start_from: str | None = None
     seed: int = 0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     parallel: Literal["pmap", "jit"] = "pmap"

@@ -75,7 +75,12 @@ class Manifest:
         return [
             (number, tile)
             for number, image in enumerate(self.images)
-            for tile in tiles_of(image.height, image.width, self.teacher["tile_px"])
+            for tile in tiles_of(
+                image.height,
+                image.width,
+                self.teacher["tile_px"],
+                most=self.teacher["tiles_per_image"],
+            )
         ]
 
     def tile_id(self, number: int, tile: Tile) -> str:

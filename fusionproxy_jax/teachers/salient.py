@@ -198,12 +198,12 @@ def _candidates(
             jnp.log(_blur(jnp.abs(warm), _ENERGY_SIGMA_PX) + _SMALLEST_ENERGY)
             - jnp.log(_blur(jnp.abs(seen), _ENERGY_SIGMA_PX) + config.noise_floor)
         )
-        candidates.append(_Candidates(warm, seen, odds, config.spread * stake))
+        candidates.append(_Candidates(warm, seen, odds, config.detail_spread * stake))
         stake = pyramid.halve(stake)
     brighter, contrast = _base_candidates(infrared_bands[-1], visible_bands[-1], config)
     share = np.clip(config.contrast_share, 1e-3, 1.0 - 1e-3)
     odds = jnp.full_like(brighter, np.log(1.0 - share) - np.log(share))
-    candidates.append(_Candidates(brighter, contrast, odds, config.spread * stake))
+    candidates.append(_Candidates(brighter, contrast, odds, config.base_spread * stake))
     return candidates
 
 

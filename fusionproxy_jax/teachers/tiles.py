@@ -26,13 +26,18 @@ def tile_starts(side_px: int, tile_px: int) -> list[int]:
     return [round(last * k / (count - 1)) for k in range(count)]
 
 
-def tiles_of(height: int, width: int, tile_px: int) -> list[Tile]:
-    """Returns the tiles of an image, row by row."""
-    return [
+def tiles_of(
+    height: int, width: int, tile_px: int, *, most: int | None = None
+) -> list[Tile]:
+    """Returns the tiles of an image, row by row; of too many, `most` evenly spread."""
+    tiles = [
         Tile(top, left, min(tile_px, height), min(tile_px, width))
         for top in tile_starts(height, tile_px)
         for left in tile_starts(width, tile_px)
     ]
+    if most is None or len(tiles) <= most:
+        return tiles
+    return [tiles[(2 * k + 1) * len(tiles) // (2 * most)] for k in range(most)]
 
 
 def cut(image: np.ndarray, tile: Tile, tile_px: int) -> np.ndarray:

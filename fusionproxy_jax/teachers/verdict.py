@@ -62,7 +62,8 @@ def _passed(report: Mapping) -> dict[str, bool]:
         f"(>= {MIN_DEVIATION})": all(
             t["deviation_where_sources_disagree"] >= MIN_DEVIATION for t in teachers
         ),
-        f"and where they agree by that much times {MAX_AGREEMENT_RATIO} at most": all(
+        "every teacher's samples agree where sources do "
+        f"(<= {MAX_AGREEMENT_RATIO} times that)": all(
             t["deviation_where_sources_agree"]
             <= MAX_AGREEMENT_RATIO * t["deviation_where_sources_disagree"]
             for t in teachers

@@ -21,6 +21,7 @@ from fusionproxy_jax.input_pipeline.pairs import load_pairs
 from fusionproxy_jax.input_pipeline.split import split_pairs
 from fusionproxy_jax.teachers.mask_difuser.network import MaskDifuserNet
 from fusionproxy_jax.teachers.mask_difuser.sampling import Restorer
+from fusionproxy_jax.teachers.pretrained import load_prior, load_restorer
 from fusionproxy_jax.training.parallel import check_batch_size, parallelize
 from fusionproxy_jax.training.pictures import held_out_pairs
 from fusionproxy_jax.training.reporting import Progress
@@ -111,7 +112,7 @@ def _teacher_run(config: TeacherTrainingConfig) -> Run:
         data=data,
         parallel=parallel,
         optimizer=optimizer,
-        init_params=init_params,
+        init_params=_first_params(config, init_params),
         draw=pictures.write,
     )
 
@@ -141,6 +142,21 @@ def _network(config: TeacherTrainingConfig) -> tuple[Objective, InitParams, int]
         return network.init(key, *images, index)["params"]
 
     return objective, init_params, stride
+
+
+def _first_params(config: TeacherTrainingConfig, random: InitParams) -> InitParams:
+    """Returns key -> first parameters: random ones, or those of `start_from`."""
+    if config.start_from is None:
+        return random
+    load = load_prior if config.teacher == "ddfm" else load_restorer
+    found, _ = load(config.start_from)
+    wanted = config.prior if config.teacher == "ddfm" else config.restorer
+    if found.config != wanted:
+        raise FusionProxyError(
+            f"{config.start_from} holds another network than this run trains; give the "
+            "same network's settings or start from random weights"
+        )
+    return lambda key: found.params
 
 
 def as_network(config: dict, params: Any) -> LearnedPrior | Restorer:

@@ -32,3 +32,11 @@ def test_an_image_of_one_pixel_fills_its_tile():
     image = np.full((1, 1, 3), 7, np.uint8)
     (tile,) = tiles_of(1, 1, 32)
     np.testing.assert_array_equal(cut(image, tile, 32), 7)
+
+
+def test_a_limit_keeps_tiles_that_are_evenly_spread():
+    every = tiles_of(96, 160, 32)
+    assert len(every) == 15
+    assert tiles_of(96, 160, 32, most=15) == tiles_of(96, 160, 32, most=99) == every
+    assert tiles_of(96, 160, 32, most=1) == [every[7]]
+    assert tiles_of(96, 160, 32, most=3) == [every[2], every[7], every[12]]

@@ -11,15 +11,17 @@ import pytest
 from PIL import Image
 from tiny_training import TinyCache, make_tile, metric_rows, tiny_batch, tiny_config
 
+from fusionproxy_jax.checkpoints.weights import save_weights
 from fusionproxy_jax.commands.train import Train, progress_line
 from fusionproxy_jax.config import (
     DataConfig,
+    OptimizerConfig,
     PanelConfig,
     StudentConfig,
 )
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.training.build import build_training
-from fusionproxy_jax.training.checkpoint import Checkpoints
+from fusionproxy_jax.training.checkpoint import Checkpoints, load_student
 from fusionproxy_jax.training.loop import train
 from fusionproxy_jax.training.pictures import held_out_pairs
 from fusionproxy_jax.training.reporting import Progress
@@ -216,3 +218,22 @@ def test_the_command_says_when_there_is_no_cache(tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
     assert "none" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_starts_from_the_weights_of_a_student(tmp_path, tiny_student):
+    train(tiny_config(num_steps=3), TinyCache(), tmp_path / "first")
+    _, params, run = load_student(tmp_path / "first")
+    save_weights(tmp_path / "first.safetensors", params, {})
+    optimizer = OptimizerConfig(learning_rate=1e-12, warmup_steps=0, weight_decay=0.0)
+    config = tiny_config(
+        num_steps=2, optimizer=optimizer, start_from=str(tmp_path / "first.safetensors")
+    )
+    train(config, TinyCache(), tmp_path / "second")
+    _, found, _ = load_student(tmp_path / "second")
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, params
+    )
+    with pytest.raises(FusionProxyError, match="does not fit this network"):
+        train(
+            tiny_config(num_steps=2, start_from="base"), TinyCache(), tmp_path / "third"
+        )

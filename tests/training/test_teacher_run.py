@@ -17,10 +17,18 @@ from fusionproxy_jax.config import (
     TeacherTrainingConfig,
 )
 from fusionproxy_jax.errors import FusionProxyError
-from fusionproxy_jax.teachers.pretrained import load_prior, load_restorer
+from fusionproxy_jax.teachers.pretrained import (
+    load_prior,
+    load_restorer,
+    save_network,
+)
 from fusionproxy_jax.training.checkpoint import load_averaged, load_student
 from fusionproxy_jax.training.run import execute
-from fusionproxy_jax.training.teacher_run import _teacher_run, train_teacher
+from fusionproxy_jax.training.teacher_run import (
+    _teacher_run,
+    as_network,
+    train_teacher,
+)
 
 PRIOR = dataclasses.replace(
     COMPACT_PRIOR, base_width=8, multipliers=(1, 2), num_groups=4
@@ -135,6 +143,30 @@ def test_the_command_trains_and_exports_what_teach_reads(source, tmp_path, capsy
         load_student(workdir)
     with pytest.raises(FusionProxyError, match="teacher 'ddfm'"):
         load_restorer(str(file))
+
+
+def test_a_run_starts_from_the_weights_of_another(source, tmp_path):
+    first = _config(source, "ddfm", num_steps=2, picture_every=100)
+    train_teacher(first, tmp_path / "first")
+    params, run = load_averaged(tmp_path / "first")
+    file = tmp_path / "first.safetensors"
+    save_network(file, as_network(run["config"], params))
+    # A rate that moves nothing: what comes out is what went in.
+    optimizer = OptimizerConfig(learning_rate=1e-12, warmup_steps=0, weight_decay=0.0)
+    second = dataclasses.replace(first, start_from=str(file), optimizer=optimizer)
+    train_teacher(second, tmp_path / "second")
+    found, _ = load_averaged(tmp_path / "second")
+    # The file is float16.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
+        found,
+        params,
+    )
+    larger = dataclasses.replace(
+        second, prior=dataclasses.replace(PRIOR, base_width=16)
+    )
+    with pytest.raises(FusionProxyError, match="holds another network"):
+        train_teacher(larger, tmp_path / "third")
 
 
 def test_a_crop_that_does_not_fit_the_network_is_refused(source, tmp_path):

@@ -28,6 +28,8 @@ from fusionproxy_jax.teachers.mask_difuser.layers import conv, norm_silu
 from fusionproxy_jax.teachers.mask_difuser.plan import Layer, layer_plan
 
 NUM_TIMES = 1000
+# Of the mixture head's range, in [-1, 1].
+_KNEE = 0.9
 
 
 class Encoded(NamedTuple):
@@ -137,13 +139,24 @@ class MaskDifuserNet(nn.Module):
             return x
         # Where a view shows the scene its gate opens: fine detail takes this way.
         gate_a, gate_b = jnp.split(nn.sigmoid(x[..., 3:]), 2, axis=-1)
-        return x[..., :3] + gate_a * encoded.view_a + gate_b * encoded.view_b
+        mixed = x[..., :3] + gate_a * encoded.view_a + gate_b * encoded.view_b
+        return _bent_to_range(mixed)
 
     def __call__(
         self, view_a: jax.Array, view_b: jax.Array, noisy: jax.Array, index: jax.Array
     ) -> jax.Array:
         """Encodes and denoises; see `denoise`."""
         return self.denoise(noisy, index, self.encode(view_a, view_b))
+
+
+def _bent_to_range(images: jax.Array) -> jax.Array:
+    """Returns images inside (-1, 1), untouched up to the knee.
+
+    Two views may add up to more than white; clipping would lose what they show there.
+    """
+    beyond = jnp.maximum(jnp.abs(images) - _KNEE, 0.0)
+    bent = jnp.clip(images, -_KNEE, _KNEE)
+    return bent + jnp.sign(images) * (1.0 - _KNEE) * jnp.tanh(beyond / (1.0 - _KNEE))
 
 
 def _apply(block: nn.Module, x: jax.Array, time: jax.Array, tokens) -> jax.Array:
