@@ -44,7 +44,7 @@ COMMANDS = {
 
 
 def _usage() -> str:
-    lines = [f"  {name:<12}{line}" for name, (_, _, line) in COMMANDS.items()]
+    lines = [f"  {name:<16}{line}" for name, (_, _, line) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: fusionproxy COMMAND [OPTIONS]   (fusionproxy COMMAND --help)",

@@ -1,7 +1,7 @@
 """Compact Mask-DiFuser: restoration and conflicts, profile S (two CPU cores).
 
 Two stages: 5,000 steps with a cautious choice between the sources (base_spread 1.2),
-then 2,000 with the default, which leaves more of it open; only conflicts can teach
+then 1,600 with the default, which leaves more of it open; only conflicts can teach
 that, so they are 80 % of the second stage.
 
 Commands (FUSIONPROXY_DATA names the folder that holds roadscene/ msrs/ m3fd/ m3svd/):
@@ -10,7 +10,7 @@ Commands (FUSIONPROXY_DATA names the folder that holds roadscene/ msrs/ m3fd/ m3
         --workdir runs/first --salient.base-spread 1.2 --salient.detail-spread 1.2
     fusionproxy export-teacher --workdir runs/first --out runs/first.safetensors
     fusionproxy train-teacher --config experiments/teachers/mask_difuser_compact.py \
-        --workdir runs/second --start-from runs/first.safetensors --num-steps 2000 \
+        --workdir runs/second --start-from runs/first.safetensors --num-steps 1600 \
         --conflict-share 0.8 --optimizer.learning-rate 3e-4
     fusionproxy export-teacher --workdir runs/second \
         --out fusionproxy_jax/weights/teachers/mask_difuser_compact.safetensors

@@ -3,8 +3,8 @@
 Command, with guided diffusion's 256x256_diffusion_uncond.pt (2.2 GB) and Mask-DiFuser's
 checkpoint (0.7 GB) from where their authors offer them:
 
-    fusionproxy teach --config experiments/teachers/published.py --cache runs/published \
-        --teacher.ddfm.weights 256x256_diffusion_uncond.pt \
+    fusionproxy teach --config experiments/teachers/published.py \
+        --cache runs/published --teacher.ddfm.weights 256x256_diffusion_uncond.pt \
         --teacher.mask-difuser.weights mask_difuser.pt --data.sources PAIRS
 
 Both are converted once, to safetensors beside them. `released` is DDFM as published;

@@ -16,7 +16,8 @@ its own, by one EM step as in `balanced` mode but with prior odds on what to kee
 Selection alone would make all samples equal and leave Eqs. 5-8 without variance. So
 each sample adds a smooth random field to the log-odds of every band: logit(s) + k z.
 The sigmoid makes it fade where the choice is clear, and k grows with what is at stake,
-the local distance between the sources: samples differ where the sources do.
+the local distance between the sources. Last, a sample takes the usual choice, without
+its field, where the sources agree: samples differ where the sources do.
 """
 
 from typing import NamedTuple
@@ -34,6 +35,8 @@ from fusionproxy_jax.teachers.em import closeness, next_scale
 # pixels of the image.
 _ENERGY_SIGMA_PX = 1.5
 _FIELD_SIGMA_PX = 12.0
+# Blur, in px, and distance in [-1, 1] from which on a place may differ between samples.
+_OPEN_SIGMA_PX, _OPEN_DISTANCE = 1.5, 0.4
 # Keeps the odds finite on flat images; half a grey level.
 _SMALLEST_ENERGY = 2e-3
 # Luminance beyond these, in [-1, 1], is bent towards the ends of the range; nights
@@ -78,22 +81,22 @@ def make_salient_rectifier(
     """
     candidates = _candidates(infrared[None], visible[None], config)
     log_odds = _draw_log_odds(candidates, keys, config)
+    open_ = _how_open(infrared, visible)
     num_samples = keys.shape[0]
     state = SalientState(log_odds, tuple(jnp.ones(num_samples) for _ in candidates))
 
     def rectify(fused, state, keys):
         del keys
-        bands, scales = [], []
+        drawn, usual, scales = [], [], []
         for level, band in enumerate(pyramid.split(fused, config.num_detail_bands)):
-            first, second, *_ = candidates[level]
-            share, scale = _choose(
-                band, first, second, state.log_odds[level], state.scales[level]
-            )
-            bands.append(_taken(first, second, share, level, config))
+            first, second, odds, _ = candidates[level]
+            preference, scale = _closer(band, first, second, state.scales[level])
+            for bands, log_odds in ((drawn, state.log_odds[level]), (usual, odds)):
+                share = jax.nn.sigmoid(log_odds + preference)
+                bands.append(_taken(first, second, share, level, config))
             scales.append(scale)
-        return _within_range(pyramid.merge(bands)), SalientState(
-            state.log_odds, tuple(scales)
-        )
+        fused = _merge(drawn, usual, open_)
+        return fused, SalientState(state.log_odds, tuple(scales))
 
     return rectify, state
 
@@ -107,14 +110,34 @@ def draw_selection(
     sample. Arguments are those of `make_salient_rectifier`.
     """
     candidates = _candidates(infrared[None], visible[None], config)
-    log_odds = _draw_log_odds(candidates, keys, config)
-    chosen = pyramid.merge(
+    drawn, usual = (
         [
             _taken(band.first, band.second, jax.nn.sigmoid(odds), level, config)
             for level, (band, odds) in enumerate(zip(candidates, log_odds, strict=True))
         ]
+        for log_odds in (
+            _draw_log_odds(candidates, keys, config),
+            [band.log_odds for band in candidates],
+        )
     )
-    return _within_range(chosen)
+    return _merge(drawn, usual, _how_open(infrared, visible))
+
+
+def _how_open(infrared: jax.Array, visible: jax.Array) -> jax.Array:
+    """Returns 0 where the sources agree, 1 where they are 0.2 of the range apart.
+
+    At full resolution: the fields are smooth, and bands spread what they change.
+    """
+    apart = _blur(jnp.abs(infrared - visible)[None], _OPEN_SIGMA_PX)
+    return jnp.minimum(apart / _OPEN_DISTANCE, 1.0)
+
+
+def _merge(
+    drawn: list[jax.Array], usual: list[jax.Array], open_: jax.Array
+) -> jax.Array:
+    """Returns the images of drawn bands, or of the usual ones where nothing is open."""
+    settled = pyramid.merge(usual)
+    return _within_range(settled + open_ * (pyramid.merge(drawn) - settled))
 
 
 def _within_range(images: jax.Array) -> jax.Array:
@@ -163,22 +186,17 @@ def _taken(
     return chosen
 
 
-def _choose(
-    band: jax.Array,
-    first: jax.Array,
-    second: jax.Array,
-    log_odds: jax.Array,
-    scale: jax.Array,
+def _closer(
+    band: jax.Array, first: jax.Array, second: jax.Array, scale: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """One EM step: the share q of `first` at every coefficient, and the next scale."""
+    """One EM step: log(C / D), how much closer `first` is; and the next scale."""
     to_first, to_second = closeness(first - band, band - second, scale, scale)
     to_first, to_second = (
         jnp.minimum(to_first, _MAX_RATIO * to_second),
         jnp.minimum(to_second, _MAX_RATIO * to_first),
     )
-    share = jax.nn.sigmoid(log_odds + jnp.log(to_first / to_second))
     scale = (next_scale(to_first, scale) + next_scale(to_second, scale)) / 2.0
-    return share, scale
+    return jnp.log(to_first / to_second), scale
 
 
 def _candidates(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tiny_training import TinyCache, metric_rows, tiny_config
 
-from fusionproxy_jax.config import OptimizerConfig, StudentConfig
+from fusionproxy_jax.config import OptimizerConfig, StudentConfig, from_json
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.training.checkpoint import Checkpoints, load_student
 from fusionproxy_jax.training.loop import train

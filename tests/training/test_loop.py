@@ -235,5 +235,5 @@ def test_a_run_starts_from_the_weights_of_a_student(tmp_path, tiny_student):
     )
     with pytest.raises(FusionProxyError, match="does not fit this network"):
         train(
-            tiny_config(num_steps=2, start_from="base"), TinyCache(), tmp_path / "third"
+            tiny_config(num_steps=3, start_from="base"), TinyCache(), tmp_path / "third"
         )

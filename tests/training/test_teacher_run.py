@@ -96,30 +96,34 @@ def _stop_after(steps):
     return show
 
 
-@pytest.mark.parametrize("teacher", ["ddfm", "mask_difuser"])
-def test_an_interrupted_run_ends_like_an_uninterrupted_one(source, tmp_path, teacher):
-    config = _config(source, teacher)
-    train_teacher(config, tmp_path / "whole")
-    stopped = train_teacher(config, tmp_path / "parts", progress=_stop_after(4))
+def _execute(config, workdir, **options):
+    """Runs without pictures, whose sampler takes long to compile."""
+    run = dataclasses.replace(_teacher_run(config), draw=lambda *arguments: None)
+    return execute(run, workdir, **options)
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(source, tmp_path):
+    config = _config(source, "ddfm")
+    _execute(config, tmp_path / "whole")
+    stopped = _execute(config, tmp_path / "parts", progress=_stop_after(4))
     assert stopped.step == 4 and stopped.signal_number is not None
-    assert train_teacher(config, tmp_path / "parts").step == 6
+    assert _execute(config, tmp_path / "parts").step == 6
     whole, _ = load_averaged(tmp_path / "whole")
     parts, meta = load_averaged(tmp_path / "parts")
     jax.tree.map(np.testing.assert_array_equal, whole, parts)
-    assert meta["config"]["teacher"] == teacher
-    picture = Image.open(tmp_path / "parts/pictures/0000006.png")
-    # Sources, three samples and their mean side by side.
-    assert picture.width > 6 * 320
+    assert meta["config"]["teacher"] == "ddfm"
 
 
 @pytest.mark.parametrize("teacher", ["ddfm", "mask_difuser"])
-def test_a_network_learns(source, tmp_path, teacher):
+def test_a_network_learns_and_shows_what_it_draws(source, tmp_path, teacher):
     config = _config(source, teacher, num_steps=60, log_every=20, picture_every=60)
-    run = dataclasses.replace(_teacher_run(config), draw=lambda *arguments: None)
-    execute(run, tmp_path)
+    train_teacher(config, tmp_path)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines]
     assert losses[-1] < 0.8 * losses[0]
+    with Image.open(tmp_path / "pictures/0000060.png") as picture:
+        # Sources, three samples and their mean side by side.
+        assert picture.width > 6 * 320
 
 
 def test_the_command_trains_and_exports_what_teach_reads(source, tmp_path, capsys):
@@ -131,6 +135,7 @@ def test_the_command_trains_and_exports_what_teach_reads(source, tmp_path, capsy
         "--prior.multipliers=1",
         "--optimizer.warmup-steps=1",
         "--num-steps=2",
+        "--data.validation-fraction=0",
     ]
     workdir, file = tmp_path / "run", tmp_path / "new" / "prior.safetensors"
     assert cli.run(["train-teacher", f"--workdir={workdir}", *settings]) == 0
@@ -146,15 +151,15 @@ def test_the_command_trains_and_exports_what_teach_reads(source, tmp_path, capsy
 
 
 def test_a_run_starts_from_the_weights_of_another(source, tmp_path):
-    first = _config(source, "ddfm", num_steps=2, picture_every=100)
-    train_teacher(first, tmp_path / "first")
+    first = _config(source, "ddfm", num_steps=2)
+    _execute(first, tmp_path / "first")
     params, run = load_averaged(tmp_path / "first")
     file = tmp_path / "first.safetensors"
     save_network(file, as_network(run["config"], params))
     # A rate that moves nothing: what comes out is what went in.
     optimizer = OptimizerConfig(learning_rate=1e-12, warmup_steps=0, weight_decay=0.0)
     second = dataclasses.replace(first, start_from=str(file), optimizer=optimizer)
-    train_teacher(second, tmp_path / "second")
+    _execute(second, tmp_path / "second")
     found, _ = load_averaged(tmp_path / "second")
     # The file is float16.
     jax.tree.map(
@@ -177,8 +182,8 @@ def test_a_crop_that_does_not_fit_the_network_is_refused(source, tmp_path):
 
 
 def test_another_configuration_may_not_continue_a_run(source, tmp_path):
-    config = _config(source, "ddfm", num_steps=2, picture_every=100)
-    train_teacher(config, tmp_path)
+    config = _config(source, "ddfm", num_steps=2)
+    _execute(config, tmp_path)
     other = dataclasses.replace(config, seed=1)
     with pytest.raises(FusionProxyError, match="seed was 0 and is now 1"):
         train_teacher(other, tmp_path)

