@@ -13,8 +13,9 @@ Hardware: two x86 cores. Time: 5 min for the teacher (957 tiles), 40 min for tra
 training loss was 0.043.
 
 From the paper it differs in: one teacher (DDFM, Gaussian prior, mode `salient`), no
-panel, crops of 128 px. Run with version 0.1.0; `salient` has learnt since to stay inside
-the range, so today's samples differ a little. The model card fusionproxy_jax/weights/base.md has all numbers.
+panel, crops of 128 px. Run with version 0.1.0; `salient` has learnt since to stay
+inside the range, so today's samples differ a little. The model card
+fusionproxy_jax/weights/base.md has all numbers.
 """
 
 import os

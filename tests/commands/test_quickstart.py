@@ -15,8 +15,11 @@ def test_the_whole_chain_runs_in_miniature(tmp_path, capsys):
     assert "contact_sheet.png" in capsys.readouterr().out
 
     report = json.loads((out / "report.json").read_text())
-    stages = ["pairs", "teacher", "training", "export", "fusion"]
+    stages = ["pairs", "teacher", "training", "export", "fusion", "metrics"]
     assert list(report["seconds"]) == stages
+    metrics = report["held_out_metrics"]
+    assert {"tiny", "base", "mean", "max", "lp"} <= metrics.keys()
+    assert metrics["tiny"]["SSIM"] > 0.5
     curve = report["loss_curve"]
     assert curve[-1]["step"] == 60
     assert curve[-1]["loss"] < 0.9 * curve[0]["loss"]
