@@ -81,3 +81,22 @@ def test_training_reports_images_a_second(tmp_path, capsys, monkeypatch):
 def test_zero_rounds_are_refused():
     with pytest.raises(FusionProxyError, match="at least 1"):
         cli.run(["bench", "students", "--rounds", "0"])
+
+
+def test_teachers_are_timed_part_by_part(tmp_path, capsys):
+    report = tmp_path / "teachers.json"
+    options = ["--size=64x64", "--rounds=1", "--images=2", f"--json={report}"]
+    chain = ["--teacher.num-samples=2", "--teacher.ddfm.num-steps=2"]
+    teachers = ["--teacher.teachers", "gaussian", "mask_difuser"]
+    cli.run(["bench", "teachers", *options, *chain, *teachers])
+    told = json.loads(report.read_text())
+    assert told["images_at_once"] == 2 and told["device_peak_gflops"] > 0
+    parts = {(part["teacher"], part["part"]): part for part in told["parts"]}
+    network = parts["mask_difuser", "network step of 2 samples"]
+    encoders = parts["mask_difuser", "encoders, once per image"]
+    assert network["multiply_adds"] > 0 and encoders["multiply_adds"] > 0
+    # The filter of a Gaussian prior is no product.
+    assert parts["gaussian", "prior step of 2 samples"]["multiply_adds"] == 0
+    assert all(part["p50_ms"] > 0 for part in told["parts"])
+    printed = capsys.readouterr().out
+    assert "rectification (salient) of 2 samples" in printed
