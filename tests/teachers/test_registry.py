@@ -45,7 +45,9 @@ def test_the_average_has_no_opinion():
 
 
 def test_shipped_teachers_draw_different_samples_of_a_pair():
-    config = TeacherConfig(ddfm=DDFMConfig(num_steps=2), num_samples=2)
+    config = TeacherConfig(
+        teachers=("ddfm", "mask_difuser"), ddfm=DDFMConfig(num_steps=2), num_samples=2
+    )
     for teacher in build_teachers(config, PRIOR):
         samples = teacher.draw(VISIBLE[:1], INFRARED[:1], KEYS[:1], 2)
         assert samples.shape == (1, 2, 32, 40, 3)
