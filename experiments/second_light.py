@@ -8,8 +8,8 @@ Commands (FUSIONPROXY_DATA names the folder that holds roadscene/ msrs/ m3fd/ m3
         --workdir runs/base --start-from base
     fusionproxy export --workdir runs/base --out runs/base/student --name base
 
-It goes on from the `base` of 0.1.0 (`first_light.py`): one tile of every image costs two
-x86 cores about 17 minutes (191 tiles at 5.3 s), all 957 tiles five times that.
+It goes on from the `base` of 0.1.0 (`first_light.py`): one tile of every image costs
+two x86 cores about 17 minutes (191 tiles at 5.3 s), all 957 tiles five times that.
 
 Not run yet: no measured numbers.
 """
