@@ -156,7 +156,7 @@ def test_the_command_trains_and_exports_what_teach_reads(source, tmp_path, capsy
 
 
 def test_a_run_starts_from_the_weights_of_another(source, tmp_path):
-    first = _config(source, "ddfm", num_steps=2)
+    first = _config(source, "ddfm", num_steps=4)
     _execute(first, tmp_path / "first")
     params, run = load_averaged(tmp_path / "first")
     file = tmp_path / "first.safetensors"
@@ -187,7 +187,7 @@ def test_a_crop_that_does_not_fit_the_network_is_refused(source, tmp_path):
 
 
 def test_another_configuration_may_not_continue_a_run(source, tmp_path):
-    config = _config(source, "ddfm", num_steps=2)
+    config = _config(source, "ddfm", num_steps=4)
     _execute(config, tmp_path)
     other = dataclasses.replace(config, seed=1)
     with pytest.raises(FusionProxyError, match="seed was 0 and is now 1"):
