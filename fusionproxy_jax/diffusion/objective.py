@@ -3,7 +3,6 @@
 States are x = sqrt(a) clean + sqrt(1 - a) noise with a = abar of the linear schedule.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -43,7 +42,3 @@ def mean_squared_error(
 ) -> Float[Array, " b"]:
     """Returns the mean over pixels and channels of every image's squared error."""
     return jnp.mean(jnp.square(prediction - target), axis=(1, 2, 3))
-
-
-Predict = Callable[[Array, Array], Array]
-"""(noisy [b, h, w, c], index [b]) -> prediction [b, h, w, c]."""

@@ -18,10 +18,10 @@ def restoration_loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns the loss [b] of estimates [b, h, w, 3] in [-1, 1], and its terms.
 
-    Squared error weighted by min(snr, 5), as velocity would have it; plus, weighted by
-    abar because an estimate from noise alone cannot be sharp, 0.5 of the absolute
-    error, 0.5 of (1 - SSIM) of the images in [0, 1], and 0.1 of the mean sine-free
-    angle 1 - cos between colours.
+    Squared error weighted by 1 + min(snr, 5), near what velocity would give it; plus,
+    weighted by abar because an estimate from noise alone cannot be sharp, 0.5 of the
+    absolute error, 0.5 of (1 - SSIM) of the images in [0, 1], and 0.1 of the mean of
+    1 - cos of the angle between colours.
 
     Args:
       estimate: the network's clean image.
