@@ -63,7 +63,8 @@ def conflict(
     """Returns the sources as views, and one draw of the choice between them.
 
     Both sources get a random tone first, which changes what there is to choose; each
-    is then degraded in half of the cases, which the choice must not show.
+    is then degraded in a quarter of the cases, which the choice must not show. More
+    often would teach to distrust what both views say, and samples to differ there.
     """
     keys = jax.random.split(key, 7)
     thermal = jnp.where(
@@ -111,7 +112,7 @@ def _sometimes_degraded(image: jax.Array, key: jax.Array) -> jax.Array:
     coin_key, own_key = jax.random.split(key)
     # A tone is no fault of a source here: the choice is made on what it shows.
     return jnp.where(
-        jax.random.bernoulli(coin_key, 0.5), degrade(image, own_key), image
+        jax.random.bernoulli(coin_key, 0.25), degrade(image, own_key), image
     )
 
 
