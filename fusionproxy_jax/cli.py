@@ -34,6 +34,7 @@ COMMANDS = {
         "ExportTeacher",
         "write a trained teacher's network as safetensors",
     ),
+    "panel": ("panel", "Panel", "frozen backbones: which are here, and fetching them"),
     "teach": ("teach", "Teach", "draw the teacher ensemble of every training image"),
     "train": ("train", "Train", "distil a student from a teacher cache"),
     "export": ("export", "Export", "write a trained student as ONNX and safetensors"),

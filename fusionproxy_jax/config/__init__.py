@@ -7,6 +7,7 @@ below `build_*` take the numbers they need, never a config object.
 
 from fusionproxy_jax.config.identity import config_hash, from_json, to_json
 from fusionproxy_jax.config.networks import MaskDifuserNetConfig, UNetConfig
+from fusionproxy_jax.config.panel import PanelConfig
 from fusionproxy_jax.config.salient import SalientConfig
 from fusionproxy_jax.config.student import StudentConfig
 from fusionproxy_jax.config.teacher import (
@@ -25,7 +26,6 @@ from fusionproxy_jax.config.training import (
     LossConfig,
     MisalignmentConfig,
     OptimizerConfig,
-    PanelConfig,
 )
 
 __all__ = [

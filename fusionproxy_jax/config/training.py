@@ -4,15 +4,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fusionproxy_jax.config.checks import require
+from fusionproxy_jax.config.panel import PanelConfig
 from fusionproxy_jax.config.student import StudentConfig
 from fusionproxy_jax.config.teacher import TeacherConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class PanelConfig:
-    """Frozen backbones the student is aligned to; none switches Eq. 10 off."""
-
-    backbones: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +16,17 @@ class LossConfig:
     pixel_weight: float = 1.0
     alignment_weight: float = 0.5
     structure_weight: float = 0.2
+    # Squared norm of Eq. 10 over channels; `sum` is literal, see `feature_distances`.
+    alignment_norm: Literal["mean", "sum"] = "mean"
     # Eq. 7's epsilon, in squared [0, 1] units: a standard deviation of 0.032.
     epsilon: float = 1e-3
-    routing: Literal["variance", "uniform"] = "variance"
+    # `variance` (Eq. 8), `uniform`, `learned` (one weight a backbone), or
+    # `single:BACKBONE`: rows (h), (e), (f) and (d) of Table 4.
+    routing: str = "variance"
+    # Eq. 8's tau; 0 gives every place to one backbone.
     routing_temperature: float = 1.0
+    # With it the temperature goes there over the run, by the same ratio every step.
+    routing_temperature_end: float | None = None
 
     def __post_init__(self) -> None:
         """Rejects negative weights and a temperature at which Eq. 8 is undefined."""
@@ -34,10 +35,19 @@ class LossConfig:
             require(value >= 0, f"loss.{name}", value, ">= 0")
         require(self.epsilon > 0, "loss.epsilon", self.epsilon, "> 0")
         require(
-            self.routing_temperature > 0,
-            "loss.routing_temperature",
-            self.routing_temperature,
-            "> 0 (approach 0 for one-hot routing)",
+            self.routing in ("variance", "uniform", "learned")
+            or self.routing.startswith("single:"),
+            "loss.routing",
+            self.routing,
+            "variance, uniform, learned or single:BACKBONE",
+        )
+        start, end = self.routing_temperature, self.routing_temperature_end
+        require(start >= 0, "loss.routing_temperature", start, ">= 0")
+        require(
+            end is None or (end > 0 and start > 0),
+            "loss.routing_temperature_end",
+            end,
+            "none, or > 0 with a loss.routing_temperature > 0",
         )
 
 

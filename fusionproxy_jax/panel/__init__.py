@@ -1,0 +1,1 @@
+"""The foundation panel: frozen networks whose features the student is aligned to."""
