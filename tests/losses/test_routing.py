@@ -6,7 +6,11 @@ import numpy as np
 import oracles
 import pytest
 
-from fusionproxy_jax.losses.routing import routing_weights
+from fusionproxy_jax.losses import routing
+
+routing_weights = jax.jit(routing.routing_weights)
+routing_entropy = jax.jit(routing.routing_entropy)
+normalised_routing_entropy = jax.jit(routing.normalised_routing_entropy)
 
 
 def random_variance(seed=0, shape=(2, 3, 5, 7)):
@@ -90,3 +94,126 @@ def test_bfloat16_is_computed_in_float32():
         routing_weights(rounded, mean),
         routing_weights(rounded.astype(jnp.float32), mean),
     )
+
+
+def ramp(variance, mean, temperature):
+    """A number that every weight moves another way."""
+    weights = routing_weights(variance, mean, temperature=temperature)
+    return jnp.sum(jnp.sin(jnp.arange(weights.size, dtype="f4")) * weights.ravel())
+
+
+gradients_of_a_ramp = jax.jit(jax.grad(ramp, argnums=(0, 1, 2)))
+
+
+def test_temperature_zero_is_exactly_the_most_informative_backbone():
+    variance, mean = random_variance()
+    winner = np.argmax(variance / mean[None, :, None, None], axis=1)
+    expected = np.moveaxis(np.eye(3)[winner], -1, 1)
+    for temperature in (0.0, jnp.zeros(3), jnp.zeros((2, 1, 5, 7))):
+        weights = routing_weights(variance, mean, temperature=temperature)
+        np.testing.assert_array_equal(weights, expected)
+
+
+def test_temperature_zero_is_the_limit_of_low_temperatures():
+    variance, mean = random_variance()
+    limit = routing_weights(variance, mean, temperature=0.0)
+    for temperature in (1e-5, 1e-20, 1e-38):
+        weights = routing_weights(variance, mean, temperature=temperature)
+        np.testing.assert_allclose(weights, limit, atol=1e-6)
+
+
+def test_backbones_that_tie_share_a_pixel_at_temperature_zero():
+    variance = jnp.array([2.0, 1.0, 2.0]).reshape(1, 3, 1, 1)
+    weights = routing_weights(variance, jnp.ones(3), temperature=0.0)
+    np.testing.assert_array_equal(weights.ravel(), [0.5, 0.0, 0.5])
+    weights = routing_weights(0 * variance, jnp.ones(3), temperature=0.0)
+    np.testing.assert_array_equal(weights.ravel(), jnp.full(3, 1 / 3))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-20, 1e-11, 1e-3, 1.0, math.inf])
+def test_gradients_are_finite_at_every_temperature(temperature):
+    variance, mean = random_variance()
+    # A tie, a pixel without any variance, and a backbone that never varies.
+    variance = variance.at[:, :, 0, 0].set(0.5).at[:, :, 1, 1].set(0.0)
+    variance, mean = variance.at[:, 2].set(0.0), mean.at[2].set(0.0)
+
+    gradients = gradients_of_a_ramp(variance, mean, jnp.float32(temperature))
+    assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 5, 7), (2, 1, 5, 7)])
+def test_the_temperature_may_differ_between_backbones_and_pixels(shape):
+    variance, mean = random_variance()
+    temperature = jnp.asarray(np.random.default_rng(1).uniform(0.2, 3, shape), "f4")
+    own = temperature[None, :, None, None] if len(shape) == 1 else temperature
+    weights = routing_weights(variance, mean, temperature=temperature)
+    powers = np.exp(variance / (mean[None, :, None, None] + 1e-6) / own)
+    np.testing.assert_allclose(weights, powers / powers.sum(1, keepdims=True), 2e-5)
+
+
+def test_a_backbone_at_zero_beats_the_others_where_it_varies():
+    variance, mean = random_variance()
+    variance = variance.at[:, 1, 2, 3].set(0.0)
+    weights = routing_weights(
+        variance, mean, temperature=jnp.array([1.0, 0.0, math.inf])
+    )
+    elsewhere = np.ones((5, 7), bool)
+    elsewhere[2, 3] = False
+    np.testing.assert_array_equal(weights[:, 1, elsewhere], 1)
+    # The limit of a small temperature: exponents v / tau, and 0 / tau is 0.
+    limit = routing_weights(
+        variance, mean, temperature=jnp.array([1.0, 1e-4, math.inf])
+    )
+    np.testing.assert_allclose(weights[:, :, 2, 3], limit[:, :, 2, 3], rtol=1e-6)
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    inputs = (*random_variance(), jnp.float32(0.7))
+    direction = np.cos(9 * inputs[0]), np.float32([0.3, -0.2, 0.5]), np.float32(1)
+
+    @jax.jit
+    def along(step):
+        return ramp(*(x + step * d for x, d in zip(inputs, direction, strict=True)))
+
+    slope = sum(map(np.vdot, gradients_of_a_ramp(*inputs), direction))
+    difference = (along(jnp.float32(3e-3)) - along(jnp.float32(-3e-3))) / 6e-3
+    np.testing.assert_allclose(difference, slope, rtol=1e-2)
+
+
+def test_entropy_is_minus_the_sum_of_w_log_w():
+    weights = routing_weights(*random_variance())
+    expected = np.zeros((2, 5, 7))
+    for place in np.ndindex(2, 5, 7):
+        b, y, x = place
+        for k in range(3):
+            weight = float(weights[b, k, y, x])
+            expected[place] -= weight * math.log(weight)
+    np.testing.assert_allclose(routing_entropy(weights), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        normalised_routing_entropy(weights), expected / math.log(3), rtol=1e-5
+    )
+
+
+def test_entropy_is_zero_for_one_backbone_and_largest_for_uniform_weights():
+    variance, mean = random_variance()
+    one_hot = routing_weights(variance, mean, temperature=0.0)
+    np.testing.assert_array_equal(routing_entropy(one_hot), jnp.zeros((2, 5, 7)))
+    uniform = routing_weights(variance, mean, temperature=math.inf)
+    np.testing.assert_allclose(normalised_routing_entropy(uniform), 1, rtol=1e-6)
+    alone = normalised_routing_entropy(jnp.ones((2, 1, 5, 7)))
+    np.testing.assert_array_equal(alone, jnp.zeros((2, 5, 7)))
+
+
+def test_entropy_rises_with_the_temperature():
+    variance, mean = random_variance()
+    means = [
+        float(routing_entropy(routing_weights(variance, mean, temperature=t)).mean())
+        for t in (0.0, 0.1, 1.0, 10.0, math.inf)
+    ]
+    assert means == sorted(means) and means[0] < means[1] < means[-1]
+
+
+def test_the_gradient_of_entropy_is_finite_at_one_hot_weights():
+    one_hot = routing_weights(*random_variance(), temperature=0.0)
+    gradient = jax.grad(lambda weights: routing_entropy(weights).sum())(one_hot)
+    assert np.all(np.isfinite(gradient))

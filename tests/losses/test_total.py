@@ -1,17 +1,16 @@
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fusionproxy_jax.losses import total
-from fusionproxy_jax.losses.alignment import FeatureStatistics, alignment_loss
-from fusionproxy_jax.losses.routing import routing_weights
+from fusionproxy_jax.losses.alignment import Alignment, alignment_loss
+from fusionproxy_jax.losses.routing_variants import learned_routing, variance_routing
 
 CHANNELS = (3, 5)
+GRIDS = ((4, 6), (2, 3))
 
-total_loss = jax.jit(total.total_loss)
+total_loss = jax.jit(total.total_loss, static_argnames="alignment_norm")
 
 
 def random_batch(batch=2, height=12, width=15, grid=(4, 6)):
@@ -20,17 +19,19 @@ def random_batch(batch=2, height=12, width=15, grid=(4, 6)):
     def random(*shape):
         return jnp.asarray(generator.random(shape, np.float32))
 
-    statistics = FeatureStatistics(
-        target=tuple(random(batch, *grid, channels) for channels in CHANNELS),
-        variance=random(batch, 2, *grid),
-        mean_variance=0.2 + random(2),
+    features, target = (
+        tuple(
+            random(batch, *size, channels)
+            for size, channels in zip(GRIDS, CHANNELS, strict=True)
+        )
+        for _ in range(2)
     )
+    weights = random(batch, 2, *grid)
     return (
         random(batch, height, width, 3),
         random(batch, height, width, 3),
         0.01 * random(batch, height, width),
-        tuple(random(batch, *grid, channels) for channels in CHANNELS),
-        statistics,
+        Alignment(features, target, weights / weights.sum(axis=1, keepdims=True)),
     )
 
 
@@ -51,74 +52,75 @@ def test_the_default_weights_are_the_papers():
 
 
 def test_no_panel_means_no_alignment_term():
-    fused, mean, variance, _, _ = random_batch()
+    fused, mean, variance, _ = random_batch()
     loss, terms = total_loss(fused, mean, variance)
     assert set(terms) == {"pixel", "structure"}
     expected = terms["pixel"] + 0.2 * terms["structure"]
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
-def test_no_panel_leaves_no_trace_of_routing_in_the_program():
-    fused, mean, variance, features, statistics = random_batch()
-    assert " exp " in str(
-        jax.make_jaxpr(total.total_loss)(fused, mean, variance, features, statistics)
-    )
-    # Routing's softmax is the only exponential of the objective.
-    assert " exp " not in str(jax.make_jaxpr(total.total_loss)(fused, mean, variance))
-
-
-def test_features_without_teacher_statistics_are_refused():
-    fused, mean, variance, features, _ = random_batch()
-    with pytest.raises(ValueError, match="no feature_statistics"):
-        total_loss(fused, mean, variance, features)
-
-
-@pytest.mark.parametrize("temperature", [0.3, math.inf])
-def test_the_routing_temperature_reaches_equation_8(temperature):
-    fused, mean, variance, features, statistics = random_batch()
-    _, terms = total_loss(
-        fused, mean, variance, features, statistics, routing_temperature=temperature
-    )
-    weights = routing_weights(
-        statistics.variance, statistics.mean_variance, temperature=temperature
-    )
-    expected = alignment_loss(features, statistics.target, weights)
+@pytest.mark.parametrize("norm", ["mean", "sum"])
+def test_the_alignment_term_is_equation_10(norm):
+    batch = random_batch()
+    _, terms = total_loss(*batch, alignment_norm=norm)
+    expected = alignment_loss(*batch[-1], norm=norm)
     np.testing.assert_allclose(terms["alignment"], expected, rtol=1e-5)
 
 
 def test_no_gradient_reaches_a_teacher_value():
     gradients = jax.jit(
-        jax.grad(lambda *batch: total_loss(*batch)[0].sum(), argnums=(0, 1, 2, 3, 4))
+        jax.grad(lambda *batch: total_loss(*batch)[0].sum(), argnums=(0, 1, 2, 3))
     )(*random_batch())
-    student = jax.tree.leaves((gradients[0], gradients[3]))
-    teacher = jax.tree.leaves((gradients[1], gradients[2], gradients[4]))
+    student = jax.tree.leaves((gradients[0], gradients[3].features))
+    teacher = jax.tree.leaves((gradients[1], gradients[2], gradients[3].target))
     assert all(np.any(leaf != 0) for leaf in student)
     assert not any(np.any(leaf != 0) for leaf in teacher)
 
 
+def test_learned_routing_gets_its_gradient_and_the_variances_it_is_given_do_not():
+    *images, alignment = random_batch()
+    routing = learned_routing()
+
+    @jax.jit
+    @jax.grad
+    def gradient(inputs):
+        params, variances = inputs
+        weights = routing(*variances, 0, params)
+        return total_loss(*images, alignment._replace(weights=weights))[0].sum()
+
+    variances = jnp.ones((2, 2, 4, 6)), jnp.ones(2)
+    of_params, of_variances = gradient(({"logits": jnp.zeros(2)}, variances))
+    assert np.all(of_params["logits"] != 0)
+    assert not any(np.any(leaf) for leaf in of_variances)
+
+
 def test_gradients_are_finite_when_everything_is_flat():
-    _, _, _, features, statistics = random_batch()
+    alignment = jax.tree.map(jnp.zeros_like, random_batch()[-1])
     flat = jnp.full((2, 12, 15, 3), 0.5)
-    features = jax.tree.map(jnp.zeros_like, features)
-    statistics = jax.tree.map(jnp.zeros_like, statistics)
-    gradients = jax.grad(
-        lambda x, f: total_loss(x, flat, flat[..., 0] * 0, f, statistics)[0].sum(),
-        argnums=(0, 1),
-    )(flat, features)
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
+
+    @jax.jit
+    def summed(fused, features):
+        weights = variance_routing(1.0)(jnp.zeros((2, 2, 4, 6)), jnp.zeros(2))
+        inputs = Alignment(features, alignment.target, weights)
+        return total_loss(fused, flat, flat[..., 0] * 0, inputs)[0].sum()
+
+    leaves = jax.tree.leaves(
+        jax.jit(jax.grad(summed, argnums=(0, 1)))(flat, alignment.features)
+    )
+    assert all(np.all(np.isfinite(leaf)) for leaf in leaves)
 
 
 def test_jit_agrees_and_weights_may_be_swept_by_vmap():
     batch = random_batch()
 
-    def mean_loss(pixel_weight, temperature):
+    def mean_loss(pixel_weight, alignment_weight):
         loss, _ = total_loss(
-            *batch, pixel_weight=pixel_weight, routing_temperature=temperature
+            *batch, pixel_weight=pixel_weight, alignment_weight=alignment_weight
         )
         return loss.mean()
 
-    weights, temperatures = jnp.array([0.5, 2.0]), jnp.array([0.1, 3.0])
-    swept = jax.jit(jax.vmap(mean_loss))(weights, temperatures)
+    weights = jnp.array([0.5, 2.0]), jnp.array([0.1, 3.0])
+    swept = jax.jit(jax.vmap(mean_loss))(*weights)
     expected = [mean_loss(0.5, 0.1), mean_loss(2.0, 3.0)]
     np.testing.assert_allclose(swept, expected, rtol=1e-5)
 
