@@ -1,6 +1,7 @@
 """`fusionproxy teach`: draw the teacher ensemble of every training pair, once."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from fusionproxy_jax.config.teacher import TeacherName
 from fusionproxy_jax.errors import FusionProxyError
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from fusionproxy_jax.panel.backbone import Backbone
     from fusionproxy_jax.teachers.cache import TeacherCache
 
 
@@ -21,10 +25,11 @@ if TYPE_CHECKING:
 class Teach:
     """Draws the teacher ensemble of the training part of the pairs into a cache.
 
-    Killed or interrupted, the same command goes on where it was. Several processes may
-    share the work and the folder: start each with its --process-index, in any order,
-    or all with --distributed. Exits with 1 when the ensemble fails its gate; `train`
-    refuses it then.
+    With it go the features that --panel.backbones see in the samples; a backbone that
+    a finished cache lacks is added to it. Killed or interrupted, the same command goes
+    on where it was. Several processes may share the work and the folder: start each
+    with its --process-index, in any order, or all with --distributed. Exits with 1 when
+    the ensemble fails its gate; `train` refuses it then.
     """
 
     cache: Path
@@ -37,10 +42,13 @@ class Teach:
     """Samples per teacher; instead of --teacher.num-samples."""
 
     split: Literal["train", "validation"] = "train"
-    """Which pairs: `validation` draws the held-out ones, to see the gate on them."""
+    """Which pairs: `validation` draws the held-out ones, for the gate."""
 
     sheets: int = 0
     """Contact sheets of so many tiles, into sheets/ of the cache."""
+
+    keep_samples: bool = False
+    """Leave all samples there (8 take 1.6 MB a tile): a later panel draws none anew."""
 
     accept_failed_gate: bool = False
     """Let `train` use this ensemble although it fails; a finished cache is kept."""
@@ -76,6 +84,8 @@ class Teach:
         from fusionproxy_jax.input_pipeline.split import split_pairs
 
         teacher = self._teacher_config()
+        # First: weights that are missing must not be found out after hours of drawing.
+        backbones = self._backbone_names()
         data = self.config.data
         pairs = load_pairs(data.sources)
         train, validation = split_pairs(pairs.ids_and_groups, data.validation_fraction)
@@ -89,7 +99,8 @@ class Teach:
             _join_cluster()
         print(f"{len(train)} training pairs, {len(validation)} held out")
         drawn = train if self.split == "train" else validation
-        cache = self._build(teacher, pairs.subset(drawn), pairs.subset(train))
+        panel = _load_panel(backbones)
+        cache = self._build(teacher, pairs.subset(drawn), pairs.subset(train), panel)
         return self._tell_unfinished() if cache is None else _tell_finished(cache)
 
     def _teacher_config(self) -> TeacherConfig:
@@ -101,26 +112,30 @@ class Teach:
             changes["num_samples"] = self.samples
         return dataclasses.replace(self.config.teacher, **changes)
 
-    def _build(
-        self, teacher: TeacherConfig, source: Sequence[dict], train: Sequence[dict]
-    ) -> "TeacherCache | None":
-        from tqdm import tqdm
+    def _backbone_names(self) -> tuple[str, ...]:
+        wanted = self.config.panel.backbones
+        # Features are for training: of held-out pairs only where they are asked for.
+        if not wanted or (self.split == "validation" and wanted == ("auto",)):
+            return ()
+        from fusionproxy_jax.panel.registry import resolve
 
+        return resolve(wanted)
+
+    def _build(
+        self,
+        teacher: TeacherConfig,
+        source: Sequence[dict],
+        train: Sequence[dict],
+        panel: "Sequence[Backbone]",
+    ) -> "TeacherCache | None":
         from fusionproxy_jax.teachers.cache import build_cache
 
-        with tqdm(unit="tile", desc="teach") as bar:
-
-            def show(done: int, total: int) -> None:
-                if bar.total != total:
-                    bar.reset(total)
-                if done == 0 or done > bar.n:
-                    bar.update(done - bar.n)
-
+        with _Bars() as bars:
             return build_cache(
                 source,
                 teacher,
                 self.cache,
-                progress=show,
+                progress=functools.partial(bars.show, "teach"),
                 process_index=self.process_index,
                 process_count=self.process_count,
                 tiles_per_draw=self.tiles_per_draw,
@@ -128,17 +143,55 @@ class Teach:
                 accept_failed_gate=self.accept_failed_gate,
                 # Held-out pairs are for measuring; nothing is fitted to them.
                 prior_source=None if self.split == "train" else train,
+                panel=panel,
+                panel_config=self.config.panel,
+                keep_samples=self.keep_samples,
+                panel_progress=bars.show,
             )
 
     def _tell_unfinished(self) -> int:
         from fusionproxy_jax.teachers.cache import count_missing
 
         missing, total = count_missing(self.cache)
+        owed = f"{missing} of {total} parts" if missing else "features of the panel"
         print(
-            f"process {self.process_index} of {self.process_count} is done; {missing} "
-            f"of {total} parts of {self.cache} are still to come from the others"
+            f"process {self.process_index} of {self.process_count} is done; {owed} of "
+            f"{self.cache} are still to come from the others"
         )
         return 0
+
+
+class _Bars:
+    """A progress bar for every pass over the tiles, one after the other."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> "_Bars":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, name: str, done: int, total: int) -> None:
+        """Draws the bar of the pass `name`, a new one when it is another pass."""
+        from tqdm import tqdm
+
+        if self._bar is None or self._bar.desc != name:
+            self.__exit__()
+            self._bar = tqdm(unit="tile", desc=name, total=total)
+        # What was counted of a shard that another process finished is counted again.
+        if done > self._bar.n:
+            self._bar.update(done - self._bar.n)
+
+
+def _load_panel(names: Sequence[str]) -> "Sequence[Backbone]":
+    if not names:
+        return ()
+    from fusionproxy_jax.panel.registry import load_backbones
+
+    return load_backbones(names)
 
 
 def _parse_teachers(text: str) -> tuple[TeacherName, ...]:
@@ -167,10 +220,13 @@ def _join_cluster() -> None:
 def _tell_finished(cache: "TeacherCache") -> int:
     """Prints what the gate says; returns the command's exit code."""
     from fusionproxy_jax.teachers.gate_table import gate_table
+    from fusionproxy_jax.teachers.panel_statistics.panel_lines import panel_lines
     from fusionproxy_jax.teachers.verdict import failed_criteria
 
     report = cache.report
     print(gate_table(report))
+    for line in panel_lines(cache):
+        print(line)
     print(f"{len(cache)} tiles in {cache.directory}, hash {cache.hash}")
     if report["accepted"] is True:
         return 0

@@ -11,7 +11,12 @@ import grain
 import numpy as np
 
 from fusionproxy_jax.errors import FusionProxyError
-from fusionproxy_jax.input_pipeline.schema import check_tile, has_panel_features
+from fusionproxy_jax.input_pipeline.schema import (
+    FEATURE_DEVIATION,
+    FEATURE_VARIANCE,
+    check_tile,
+    has_panel_features,
+)
 from fusionproxy_jax.input_pipeline.transforms import (
     crop_and_flip,
     to_training_features,
@@ -34,7 +39,17 @@ class _CropFlip(grain.transforms.RandomMap):
     ) -> dict[str, np.ndarray]:
         if not has_panel_features(tile):
             tile = crop_and_flip(tile, rng, crop_px=self._crop_px, flip=self._flip)
-        return to_training_features(tile)
+        return _with_variances(to_training_features(tile))
+
+
+def _with_variances(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns training features with panel variances for the roots that are stored."""
+    return {
+        key.replace(FEATURE_DEVIATION, FEATURE_VARIANCE, 1): np.square(value)
+        if key.startswith(FEATURE_DEVIATION)
+        else value
+        for key, value in features.items()
+    }
 
 
 def make_loader(
@@ -53,7 +68,9 @@ def make_loader(
     Args:
         source: Random access to tiles (`schema.py`); pickled once per worker.
         batch_size: Records per batch of this process.
-        crop_px: Side of the square cut from each tile.
+        crop_px: Side of the square cut from each tile. Tiles with panel features are
+            neither cut nor mirrored: features of a mirrored image are not the mirrored
+            features.
         flip: Whether to mirror left and right half of the time.
         seed: Same seed, same batches.
         shard_index: This process; it reads records shard_index, shard_index +
@@ -65,8 +82,9 @@ def make_loader(
 
     Returns:
         A Grain iterator of dicts of float32 arrays: visible [b, h, w, 3], infrared
-        [b, h, w, 1], ensemble_mean [b, h, w, 3], ensemble_variance [b, h, w], and the
-        panel features where tiles have them. `get_state` and `set_state` save and
+        [b, h, w, 1], ensemble_mean [b, h, w, 3], ensemble_variance [b, h, w], and where
+        tiles have panel features, feature_target/BACKBONE [b, gh, gw, c] and
+        feature_variance/BACKBONE [b, g, g]. `get_state` and `set_state` save and
         restore the position, as do Grain's Orbax handlers.
 
     Raises:

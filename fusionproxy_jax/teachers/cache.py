@@ -1,28 +1,27 @@
 """The teacher cache: every training image's ensemble, drawn once, read many times.
 
-A folder of manifest.json, prior.npz, array_record shards of a few tiles each, and
-report.json, which comes last. Several processes may build one folder: process p of P
-draws the shards k with k mod P = p. All may be killed at any moment and started again
-in any order; the random keys of a tile follow from its name, so the result is the same.
-Records are the dicts of `input_pipeline.schema`; their id is the pair's with the tile's
-corner, "ID@top,left".
+A folder of manifest.json, prior.npz, array_record shards of a few tiles each, with a
+panel features/NAME of every backbone (`panel_statistics`), and report.json, which comes
+last. Several processes may build one folder: process p of P draws the shards k with k
+mod P = p. All may be killed at any moment and started again in any order; the random
+keys of a tile follow from its name, so the result is the same. Records are the dicts of
+`input_pipeline.schema`; their id is the pair's with the tile's corner, "ID@top,left".
 """
 
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from array_record.python.array_record_module import ArrayRecordReader
-
-from fusionproxy_jax.config import TeacherConfig
+from fusionproxy_jax.config import PanelConfig, TeacherConfig
 from fusionproxy_jax.diffusion.gaussian_prior import (
     GaussianPrior,
     load_gaussian_prior,
     save_gaussian_prior,
 )
 from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.panel.backbone import Backbone
 from fusionproxy_jax.teachers.acceptance import read_report, write_report
+from fusionproxy_jax.teachers.cached_tiles import TeacherCache
 from fusionproxy_jax.teachers.manifest import (
     TILES_PER_SHARD,
     ImageEntry,
@@ -32,9 +31,16 @@ from fusionproxy_jax.teachers.manifest import (
     require_same,
 )
 from fusionproxy_jax.teachers.ownership import owned, sweep
-from fusionproxy_jax.teachers.part import SHEETS, Part, PartBuilder, Progress
-from fusionproxy_jax.teachers.records import DamagedRecordError, decode
+from fusionproxy_jax.teachers.panel_statistics.cached_backbone import (
+    FEATURES,
+    is_extracted,
+)
+from fusionproxy_jax.teachers.panel_statistics.panel_pass import PanelPass
+from fusionproxy_jax.teachers.panel_statistics.shared_pass import PassProgress
+from fusionproxy_jax.teachers.part import Part, Progress
+from fusionproxy_jax.teachers.part_builder import SHEETS, PartBuilder
 from fusionproxy_jax.teachers.registry import Teacher, build_teachers
+from fusionproxy_jax.teachers.samples import remove_samples
 from fusionproxy_jax.teachers.shards import (
     is_finished,
     shard_path,
@@ -58,7 +64,11 @@ def build_cache(
     num_sheets: int = 0,
     accept_failed_gate: bool = False,
     prior_source: Sequence[dict] | None = None,
-) -> "TeacherCache | None":
+    panel: Sequence[Backbone] = (),
+    panel_config: PanelConfig | None = None,
+    keep_samples: bool = False,
+    panel_progress: PassProgress | None = None,
+) -> TeacherCache | None:
     """Builds the cache of `source` in `directory`, or goes on with a build begun there.
 
     Args:
@@ -80,13 +90,21 @@ def build_cache(
         the gate says no.
       prior_source: pairs that the Gaussian prior is fitted to, luminance and infrared;
         None takes `source`.
+      panel: backbones whose statistics of the teacher samples the cache gets, beside
+        those it has; for one that a finished cache lacks, samples that were not kept
+        are drawn anew and nothing else is.
+      panel_config: grid and tiles of the scale; its names are not looked at.
+      keep_samples: leaves the samples of all teachers in the folder, for a panel that
+        comes later. They go when a panel is finished without this.
+      panel_progress: as `progress`, with the name of a pass over the samples.
 
     Returns:
       The cache, whatever its gate says; None when parts of other processes are missing.
 
     Raises:
-      FusionProxyError: the folder holds a cache of other teachers or pairs, or cannot
-        be written; there are no pairs.
+      FusionProxyError: the folder holds a cache of other teachers or pairs or features
+        of another network under the name of one of the panel, or cannot be written;
+        there are no pairs.
     """
     directory = Path(directory)
     part = Part.of(process_index, process_count)
@@ -101,6 +119,10 @@ def build_cache(
     if prior_source is not None:
         _, prior = survey(prior_source)
     manifest, teachers = _begin(directory, config, images, prior)
+    panel_pass = PanelPass(
+        directory, manifest, panel, panel_config or PanelConfig(), part
+    )
+
     _sweep(directory)
     builder = PartBuilder(
         directory,
@@ -111,25 +133,32 @@ def build_cache(
         part=part,
         tiles_per_draw=tiles_per_draw,
         num_sheets=num_sheets,
+        needs_samples=panel_pass.needs_samples,
+        keep_samples=keep_samples,
     )
     builder.draw(progress)
-    # Again: those of a process that died while this one waited for it.
+    panel_pass.measure(builder.samples, panel_progress)
+    # Again: what a process left that died while this one waited for it.
     _sweep(directory)
-    if part.count > 1:
-        missing = unfinished_shards(directory, manifest)
-        while missing and process_index is None:
-            time.sleep(_POLL_SECONDS)
-            missing = [k for k in missing if not is_finished(shard_path(directory, k))]
-        if missing:
-            return None
+    shards = [shard_path(directory, k) for k in range(len(manifest.shards))]
+    wait = process_index is None
+    if not _all_there(shards, is_finished, wait=wait):
+        return None
+    if not _all_there(panel_pass.moments_paths, Path.exists, wait=wait):
+        return None
+    panel_pass.extract(builder.samples, panel_progress)
+    _sweep(directory)
+    if not _all_there(panel_pass.features_paths, is_extracted, wait=wait):
+        return None
+    panel_pass.finish(panel_progress)
+    if panel and not keep_samples:
+        remove_samples(directory)
     write_report(directory, manifest, accept_failed=accept_failed_gate)
     return open_cache(directory, allow_rejected=True)
 
 
-def open_cache(
-    directory: str | Path, *, allow_rejected: bool = False
-) -> "TeacherCache":
-    """Opens a finished cache.
+def open_cache(directory: str | Path, *, allow_rejected: bool = False) -> TeacherCache:
+    """Opens a finished cache; its tiles carry no panel features, see `with_panel`.
 
     Args:
       directory: the cache's folder.
@@ -162,59 +191,6 @@ def open_cache(
             "teach` and --accept-failed-gate"
         )
     return TeacherCache(directory, manifest)
-
-
-class TeacherCache:
-    """Random access to the tiles of a finished cache; safe to send to workers."""
-
-    def __init__(self, directory: Path, manifest: Manifest):
-        self.directory = directory
-        self.manifest = manifest
-        self._num_tiles = len(manifest.tiles)
-        self._readers: dict[int, ArrayRecordReader] = {}
-
-    def __len__(self) -> int:
-        return self._num_tiles
-
-    def __getitem__(self, index: int) -> dict:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"tile {index} of a cache of {len(self)}")
-        shard, position = divmod(index % len(self), TILES_PER_SHARD)
-        path = shard_path(self.directory, shard)
-        try:
-            if shard not in self._readers:
-                self._readers[shard] = ArrayRecordReader(str(path))
-            (record,) = self._readers[shard].read([position])
-            return decode(record)
-        except (DamagedRecordError, RuntimeError, ValueError, IndexError) as error:
-            raise FusionProxyError(
-                f"{path} is damaged; delete it and run the same `fusionproxy teach` "
-                "again to draw its tiles anew"
-            ) from error
-
-    def __getstate__(self) -> dict:
-        """Leaves open files behind."""
-        return {**self.__dict__, "_readers": {}}
-
-    @property
-    def config_json(self) -> str:
-        """The teachers' configuration as JSON."""
-        return json.dumps(self.manifest.teacher, indent=2, sort_keys=True)
-
-    @property
-    def hash(self) -> str:
-        """Changes with any teacher setting, weight, pair or pixel."""
-        return self.manifest.hash
-
-    @property
-    def prior(self) -> GaussianPrior:
-        """The Gaussian prior of its pairs."""
-        return load_gaussian_prior(self.directory / "prior.npz")
-
-    @property
-    def report(self) -> dict:
-        """What `verdict.gate_report` says of all tiles and of every data set."""
-        return read_report(self.directory) or {}
 
 
 def count_missing(directory: str | Path) -> tuple[int, int]:
@@ -253,11 +229,13 @@ def _begin(
         with owned(manifest_path(directory)), owned(prior_path):
             found = read_manifest(directory)
             if found is None:
-                if next(directory.glob("shard-*"), None) is not None:
-                    raise FusionProxyError(
-                        f"{directory} holds shards but no manifest.json; choose "
-                        "another --cache folder, or delete this one"
-                    )
+                for kind in ("shard", "samples", FEATURES):
+                    if next(directory.glob(f"{kind}*"), None) is not None:
+                        raise FusionProxyError(
+                            f"{directory} holds {kind.rstrip('s')}s but no "
+                            "manifest.json; choose another --cache folder, or delete "
+                            "this one"
+                        )
                 teachers = build_teachers(config, prior)
                 manifest = _manifest(config, teachers, images)
                 save_gaussian_prior(prior_path, prior)
@@ -277,5 +255,16 @@ def _manifest(
 
 
 def _sweep(directory: Path) -> None:
-    sweep(directory)
-    sweep(directory / SHEETS)
+    for folder in (directory, directory / SHEETS, *(directory / FEATURES).glob("*")):
+        sweep(folder)
+
+
+def _all_there(
+    paths: Iterable[Path], is_there: Callable[[Path], bool], *, wait: bool
+) -> bool:
+    """Returns whether all files are there, if need be after others have made them."""
+    missing = [path for path in paths if not is_there(path)]
+    while missing and wait:
+        time.sleep(_POLL_SECONDS)
+        missing = [path for path in missing if not is_there(path)]
+    return not missing

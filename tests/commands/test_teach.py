@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -26,6 +27,25 @@ def source(tmp_path_factory):
             image = Image.fromarray(rng.integers(0, 256, shape, np.uint8))
             image.save(folder / kind / f"{index}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A panel entry: an ONNX file of one convolution, 4 px wide, to 5 channels."""
+    kernel = np.random.default_rng(0).normal(size=(5, 3, 4, 4)).astype(np.float32)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Conv", ["x", "w"], ["y"], strides=[4, 4])],
+            "network",
+            [onnx.helper.make_tensor_value_info("x", 1, [1, 3, "h", "w"])],
+            [onnx.helper.make_tensor_value_info("y", 1, [1, 5, "a", "b"])],
+            [onnx.numpy_helper.from_array(kernel, "w")],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 17)],
+    )
+    path = tmp_path_factory.mktemp("network") / "conv.onnx"
+    onnx.save(model, path)
+    return f"onnx:{path}#y"
 
 
 def _arguments(source, cache, *options):
@@ -67,6 +87,59 @@ def test_teach_draws_the_training_part_and_reports(source, tmp_path, capsys):
         "fusionproxy: the ensemble failed its gate, it does not hold"
     )
     assert "--accept-failed-gate" in last
+
+
+def test_teach_with_a_panel_says_what_its_features_take(
+    source, network, tmp_path, capsys
+):
+    options = ("--panel.grid=16", "--panel.backbones", network)
+    assert _teach(source, tmp_path, *options) == 1
+    cache = open_cache(tmp_path, allow_rejected=True)
+    (entry,) = cache.panel
+    assert (entry.name, entry.feature_grid, entry.num_channels) == ("conv#y", (8, 8), 5)
+    assert cache.with_panel(["conv#y"])[23]["feature_target/conv#y"].shape == (8, 8, 5)
+    assert not list(tmp_path.glob("samples-*"))
+    captured = capsys.readouterr()
+    # 2 samples of 16 x 16 x 5 float32 to 8 x 8 x 5 and 16 x 16 float16.
+    assert (
+        "conv#y: features 8x8x5, 0.00 MB per tile, 9 times less than those of all 2 "
+        "samples at 16x16 in float32; mean variance 0" in captured.out
+    )
+    for name in ("teach", "scale", "features"):
+        assert f"{name}: 100%" in captured.err
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    _teach(source, tmp_path, "--keep-samples", *options)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
+
+
+def test_kept_samples_serve_a_panel_that_comes_later(source, network, tmp_path):
+    _teach(source, tmp_path, "--keep-samples")
+    samples = sorted(tmp_path.glob("samples-*"))
+    assert len(samples) == 2
+    before = [path.stat().st_mtime_ns for path in samples]
+    _teach(source, tmp_path, "--keep-samples", "--panel.backbones", network)
+    assert [path.stat().st_mtime_ns for path in samples] == before
+    assert len(open_cache(tmp_path, allow_rejected=True).panel) == 1
+
+
+def test_missing_weights_stop_it_before_anything_is_drawn(source, tmp_path):
+    with pytest.raises(FusionProxyError, match="fusionproxy panel fetch vgg16"):
+        _teach(source, tmp_path / "cache", "--panel.backbones", "vgg16")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_held_out_pairs_get_features_only_where_a_panel_is_named(
+    source, network, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        "fusionproxy_jax.panel.onnx_backbone.find_compact", lambda: [network]
+    )
+    _teach(source, tmp_path / "auto", "--split=validation")
+    assert open_cache(tmp_path / "auto", allow_rejected=True).panel == ()
+    _teach(
+        source, tmp_path / "named", "--split=validation", "--panel.backbones", network
+    )
+    assert len(open_cache(tmp_path / "named", allow_rejected=True).panel) == 1
 
 
 def test_train_refuses_a_failed_ensemble_until_it_is_accepted(source, tmp_path, capsys):
@@ -124,6 +197,18 @@ def test_an_early_process_says_what_others_owe_and_ends_well(source, tmp_path, c
     assert "made_up: 24 tiles" in capsys.readouterr().out
 
 
+def test_a_process_says_when_only_features_are_still_to_come(
+    source, network, tmp_path, capsys
+):
+    _teach(source, tmp_path)
+    options = ("--panel.backbones", network, "--process-count=2", "--process-index")
+    assert _teach(source, tmp_path, *options, "1") == 0
+    told = "process 1 of 2 is done; features of the panel of"
+    assert told in capsys.readouterr().out
+    assert _teach(source, tmp_path, *options, "0") == 1
+    assert "conv#y: features 8x8x5" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -176,7 +261,9 @@ def _free_port(first, last):
     raise AssertionError("no port is free")
 
 
-def test_processes_of_a_cluster_share_a_cache_by_jax_distributed(source, tmp_path):
+def test_processes_of_a_cluster_share_a_cache_by_jax_distributed(
+    source, network, tmp_path
+):
     # What SLURM tells two tasks on this machine; JAX takes the coordinator's port from
     # the job's number.
     slurm = {
@@ -184,7 +271,8 @@ def test_processes_of_a_cluster_share_a_cache_by_jax_distributed(source, tmp_pat
         "SLURM_STEP_NODELIST": "localhost",
         "SLURM_NTASKS": "2",
     }
-    options = ("--accept-failed-gate", "--distributed")
+    panel = ("--panel.backbones", network)
+    options = ("--accept-failed-gate", "--distributed", *panel)
     processes = [
         subprocess.Popen(
             [
@@ -206,10 +294,14 @@ def test_processes_of_a_cluster_share_a_cache_by_jax_distributed(source, tmp_pat
         # Half of the shards each, and both waited for the whole.
         assert "made_up: 24 tiles" in out
         assert "16/16" in err or "8/8" in err
-    _teach(source, tmp_path / "alone", "--accept-failed-gate")
-    shared, alone = tmp_path / "shared", tmp_path / "alone"
-    assert {path.name for path in shared.iterdir()} == {
-        path.name for path in alone.iterdir()
-    }
-    for path in alone.iterdir():
-        assert path.read_bytes() == (shared / path.name).read_bytes()
+        assert "conv#y: features 8x8x5" in out and "24/24" in err
+    _teach(source, tmp_path / "alone", "--accept-failed-gate", *panel)
+    shared, alone = (
+        {
+            path.relative_to(folder): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        for folder in (tmp_path / "shared", tmp_path / "alone")
+    )
+    assert shared == alone

@@ -141,15 +141,26 @@ def test_tiles_with_panel_features_are_neither_cut_nor_mirrored():
     class WithFeatures(Tiles):
         def __getitem__(self, index):
             target = np.arange(2 * 3 * 4, dtype=np.float16).reshape(2, 3, 4)
-            return make_tile(index) | {"feature_target/vgg16": target}
+            return make_tile(index) | {
+                "feature_target/vgg16": target,
+                # Its square, 2.5e-7, is none of float16's normal numbers.
+                "feature_deviation/vgg16": np.full((6, 6), 5e-4, np.float16),
+            }
 
-    for batch in take(loader(WithFeatures(3)), 4):
+    # A crop larger than the tiles is none of their concern.
+    for batch in take(loader(WithFeatures(3), crop_px=64), 4):
         assert batch["visible"].shape == (2, 48, 48, 3)
         np.testing.assert_array_equal(
             np.round(255 * batch["visible"][0, ..., 1]), np.mgrid[:48, :48][1]
         )
-        assert batch["feature_target/vgg16"].shape == (2, 2, 3, 4)
-        assert batch["feature_target/vgg16"].dtype == np.float32
+        target, variance = (
+            batch[f"feature_{kind}/vgg16"] for kind in ("target", "variance")
+        )
+        assert target.dtype == variance.dtype == np.float32
+        np.testing.assert_array_equal(target[1].ravel(), np.arange(24))
+        assert variance.shape == (2, 6, 6)
+        np.testing.assert_allclose(variance, 2.5e-7, rtol=1e-3)
+        assert "feature_deviation/vgg16" not in batch
 
 
 def test_bad_requests_are_refused_before_training_starts():

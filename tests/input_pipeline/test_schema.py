@@ -43,4 +43,32 @@ def test_only_panel_features_tie_a_tile_to_its_size():
     tile = make_tile(0)
     assert not has_panel_features(tile | {"teacher_mean/ddfm": 0})
     assert has_panel_features(tile | {"feature_target/vgg16": 0})
-    assert has_panel_features(tile | {"feature_variance/clip": 0})
+    assert has_panel_features(tile | {"feature_deviation/clip": 0})
+
+
+def test_panel_features_are_a_target_and_a_deviation_of_each_backbone():
+    target = {"feature_target/clip": np.zeros((5, 6, 7), np.float16)}
+    deviation = {"feature_deviation/clip": np.zeros((9, 9), np.float16)}
+    check_tile(make_tile(0) | target | deviation)
+    with pytest.raises(FusionProxyError, match="target/clip but no feature_deviation"):
+        check_tile(make_tile(0) | target)
+    with pytest.raises(FusionProxyError, match="deviation/clip but no feature_target"):
+        check_tile(make_tile(0) | deviation)
+
+
+@pytest.mark.parametrize(
+    ("key", "array", "message"),
+    [
+        ("target", np.zeros((5, 6, 7), np.float32), r"float32 \[5, 6, 7\]; it must be"),
+        ("target", np.zeros((5, 6), np.float16), r"must be float16 \[gh, gw, c\]"),
+        ("deviation", np.zeros((9, 9, 1), np.float16), r"must be float16 \[g, g\]"),
+    ],
+)
+def test_a_wrong_panel_feature_is_named(key, array, message):
+    tile = make_tile(0) | {
+        "feature_target/clip": np.zeros((5, 6, 7), np.float16),
+        "feature_deviation/clip": np.zeros((9, 9), np.float16),
+        f"feature_{key}/clip": array,
+    }
+    with pytest.raises(FusionProxyError, match=f"feature_{key}/clip .* {message}"):
+        check_tile(tile)

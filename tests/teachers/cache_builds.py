@@ -65,8 +65,15 @@ class BuildServer:
         self._process.wait()
         self._process.stdout.close()
 
-    def start(self, directory, index=0, count=1, teachers=("gaussian", "average")):
-        """Starts a build of process `index` of `count`."""
+    def start(
+        self,
+        directory,
+        index=0,
+        count=1,
+        teachers=("gaussian", "average"),
+        panel=False,
+    ):
+        """Starts a build of process `index` of `count`, with a panel of two or none."""
         ticks = directory.parent / f"{directory.name}.{time.monotonic_ns()}.ticks"
         ticks.touch()
         pid = self._ask(
@@ -74,6 +81,7 @@ class BuildServer:
             index=index,
             count=count,
             teachers=list(teachers),
+            panel=panel,
             ticks=str(ticks),
         )
         return Build(self, pid, ticks)
@@ -109,8 +117,10 @@ class Build:
         return not self._ticks.read_bytes().endswith(b"!")
 
 
-def _build(directory, index, count, teachers, ticks):
-    from fusionproxy_jax.config import DDFMConfig, TeacherConfig
+def _build(directory, index, count, teachers, panel, ticks):
+    from strided_backbones import tiny_backbone
+
+    from fusionproxy_jax.config import DDFMConfig, PanelConfig, TeacherConfig
     from fusionproxy_jax.teachers.cache import build_cache
 
     config = TeacherConfig(
@@ -128,6 +138,11 @@ def _build(directory, index, count, teachers, ticks):
                 progress=lambda done, total: file.write(b"."),
                 process_index=index,
                 process_count=count,
+                panel=(tiny_backbone("fine"), tiny_backbone("coarse", stride=7))
+                if panel
+                else (),
+                panel_config=PanelConfig(grid=6, scale_tiles=11),
+                panel_progress=lambda name, done, total: file.write(b"."),
             )
         finally:
             file.write(b"!")
@@ -136,6 +151,7 @@ def _build(directory, index, count, teachers, ticks):
 def _serve():
     from fusionproxy_jax.teachers import manifest
 
+    sys.path.append(str(HERE.parent))
     # Before the modules that take it from there: many shards of few tiles.
     manifest.TILES_PER_SHARD = 2
     import fusionproxy_jax.teachers.cache  # noqa: F401

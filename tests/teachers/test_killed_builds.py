@@ -78,3 +78,64 @@ def test_a_build_killed_twenty_times_ends_like_one_that_was_not(server, tmp_path
     for index in (0, 1):
         assert server.start(folder, index, 2, teachers).wait() == 0
     assert cache_files(folder) == cache_files(whole)
+
+
+@pytest.fixture(scope="module")
+def with_panel(server, tmp_path_factory):
+    """Files of a cache with a panel that one process built undisturbed."""
+    folder = tmp_path_factory.mktemp("with_panel") / "cache"
+    assert server.start(folder, panel=True).wait() == 0
+    files = cache_files(folder)
+    for name in ("fine", "coarse"):
+        own = [file for file in files if file.startswith(f"features/{name}/")]
+        # 11 tiles of the scale in as many shards.
+        assert len(own) == 2 + 11 + 2 * 18
+    assert not any("samples" in file for file in files)
+    return files
+
+
+def test_two_processes_at_once_make_the_panel_of_one(
+    server, whole, with_panel, tmp_path
+):
+    folder = tmp_path / "cache"
+    builds = [server.start(folder, index, 2, panel=True) for index in (1, 0)]
+    assert [build.wait() for build in builds] == [0, 0]
+    # One may have left while the other still worked: that one did the rest.
+    assert cache_files(folder) == with_panel
+    assert whole.items() < with_panel.items()
+
+
+def test_two_of_the_same_part_share_a_panel_added_later(
+    server, whole, with_panel, tmp_path
+):
+    folder = tmp_path / "cache"
+    assert server.start(folder).wait() == 0
+    victim, survivor = (server.start(folder, panel=True) for _ in range(2))
+    assert victim.kill_after(40) == -signal.SIGKILL
+    assert survivor.wait() == 0
+    assert cache_files(folder) == with_panel
+
+
+def test_a_build_with_a_panel_killed_many_times_ends_like_one_that_was_not(
+    server, tmp_path
+):
+    options = {"teachers": ("average",), "panel": True}
+    whole = tmp_path / "whole"
+    assert server.start(whole, **options).wait() == 0
+    folder, rng = tmp_path / "cache", random.Random(2)
+    killed_at = set()
+    while len(killed_at) < 5:
+        build = server.start(folder, rng.randrange(2), 2, **options)
+        code = build.kill_after(rng.randint(0, 60), rng.uniform(0, 0.02))
+        files = sorted(cache_files(folder))
+        if code == -signal.SIGKILL:
+            killed_at.add(len(files))
+        else:
+            # It was done, or done with its part: some of its work is to be done again.
+            assert code == 0
+            lost = [name for name in files if "record" in name or "moments" in name]
+            for name in rng.sample(lost, len(lost) // 4):
+                (folder / name).unlink()
+    for index in (0, 1):
+        assert server.start(folder, index, 2, **options).wait() == 0
+    assert cache_files(folder) == cache_files(whole)
