@@ -22,6 +22,7 @@ from fusionproxy_jax.config import (
     DataConfig,
     MisalignmentConfig,
     OptimizerConfig,
+    PanelConfig,
     TeacherConfig,
 )
 from fusionproxy_jax.errors import FusionProxyError
@@ -37,6 +38,8 @@ def get_config() -> Config:
     names = ("roadscene", "msrs", "m3fd", "m3svd")
     return Config(
         teacher=TeacherConfig(teachers=("ddfm",), num_samples=4, tiles_per_image=1),
+        # Crops of 128 px; features of a panel would tie it to whole tiles.
+        panel=PanelConfig(backbones=()),
         data=DataConfig(
             sources=tuple(str(Path(root) / name) for name in names),
             crop_px=128,

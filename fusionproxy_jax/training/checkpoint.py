@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from fusionproxy_jax.config import StudentConfig, from_json
 from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.training.routing import split_routing
 from fusionproxy_jax.training.state import TrainState
 
 PyTree = Any
@@ -182,4 +183,5 @@ def load_student(workdir: Path) -> tuple[StudentConfig, PyTree, dict]:
             f"{workdir} holds the run of a teacher, not of a student; export it with "
             "`fusionproxy export-teacher`"
         )
-    return from_json(StudentConfig, meta["config"]["student"]), params, meta
+    student, _ = split_routing(params)
+    return from_json(StudentConfig, meta["config"]["student"]), student, meta

@@ -1,5 +1,6 @@
 """Distillation: teacher cache in, student out."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import jax.numpy as jnp
 from fusionproxy_jax.checkpoints.weights import check_parameters, load_weights
 from fusionproxy_jax.config import Config
 from fusionproxy_jax.input_pipeline.loader import make_loader
-from fusionproxy_jax.models.student import Student
 from fusionproxy_jax.runtime.fuser import WEIGHTS
 from fusionproxy_jax.teachers.cache import TeacherCache, open_cache
-from fusionproxy_jax.training.build import build_training
+from fusionproxy_jax.training.build import Training, build_training
+from fusionproxy_jax.training.panel_features import PanelFeatures, load_panel_features
 from fusionproxy_jax.training.pictures import ValidationPictures
 from fusionproxy_jax.training.reporting import Progress
+from fusionproxy_jax.training.routing import build_routing, split_routing
+from fusionproxy_jax.training.routing_pictures import RoutingPictures
 from fusionproxy_jax.training.run import (
     Run,
     TrainingResult,
@@ -22,7 +25,7 @@ from fusionproxy_jax.training.run import (
     require_one_process,
 )
 from fusionproxy_jax.training.run_identity import run_metadata
-from fusionproxy_jax.training.state import InitParams, student_params
+from fusionproxy_jax.training.state import InitParams
 
 
 def train(
@@ -51,22 +54,31 @@ def train(
     return execute(_student_run(config, cache), Path(workdir), progress=progress)
 
 
-def _first_params(config: Config, module: Student) -> InitParams:
-    """Returns key -> first parameters: random ones, or those of `start_from`."""
-    random = student_params(module)
+def _first_params(config: Config, random: InitParams) -> InitParams:
+    """Returns key -> first parameters: random ones, or those of `start_from`.
+
+    A learned routing always begins anew: it belongs to one panel.
+    """
     if config.start_from is None:
         return random
     path = Path(config.start_from)
     if not path.suffix:
         path = WEIGHTS / f"{config.start_from}.safetensors"
     params, _ = load_weights(path)
-    shapes = jax.eval_shape(random, jax.random.key(0))
+    shapes, _ = split_routing(jax.eval_shape(random, jax.random.key(0)))
     check_parameters(params, shapes, source=str(path))
-    return lambda key: jax.tree.map(jnp.asarray, params)
+    return lambda key: random(key) | jax.tree.map(jnp.asarray, params)
 
 
 def _student_run(config: Config, cache: TeacherCache) -> Run:
-    training = build_training(config)
+    panel = load_panel_features(
+        config.panel.backbones, cache, dtype=config.compute_dtype
+    )
+    names = () if panel is None else panel.backbones
+    if names:
+        config = _on_whole_tiles(config, cache)
+        cache = cache.with_panel(names)
+    training = build_training(config, panel=panel)
     data = make_loader(
         cache,
         batch_size=training.process_batch_size,
@@ -77,19 +89,54 @@ def _student_run(config: Config, cache: TeacherCache) -> Run:
         shard_count=jax.process_count(),
         num_workers=config.data.num_workers,
     )
-    pictures = ValidationPictures(
+    meta = run_metadata(config, cache_hash=cache.hash, cache_config=cache.config_json)
+    meta["panel"] = {
+        entry.name: entry.fingerprint for entry in cache.panel if entry.name in names
+    }
+    return Run(
+        config=config,
+        meta=meta,
+        data=data,
+        parallel=training.parallel,
+        optimizer=training.optimizer,
+        init_params=_first_params(config, training.init_params),
+        draw=_drawing(config, training, cache, panel),
+    )
+
+
+def _on_whole_tiles(config: Config, cache: TeacherCache) -> Config:
+    """Returns the configuration as it is run: features belong to whole tiles."""
+    tile_px = cache[0]["visible"].shape[0]
+    data = dataclasses.replace(config.data, crop_px=tile_px, flip=False)
+    return dataclasses.replace(config, data=data)
+
+
+def _drawing(
+    config: Config,
+    training: Training,
+    cache: TeacherCache,
+    panel: PanelFeatures | None,
+) -> Callable[[Path, int, dict], None]:
+    """Returns what draws held-out pairs and, with a panel, the routing of tiles."""
+    pairs = ValidationPictures(
         training.module,
         config.data.sources,
         validation_fraction=config.data.validation_fraction,
     )
-    return Run(
-        config=config,
-        meta=run_metadata(
-            config, cache_hash=cache.hash, cache_config=cache.config_json
-        ),
-        data=data,
-        parallel=training.parallel,
-        optimizer=training.optimizer,
-        init_params=_first_params(config, training.module),
-        draw=pictures.write,
+    tiles = (
+        None
+        if panel is None
+        else RoutingPictures(
+            cache,
+            panel,
+            build_routing(config.loss, panel.backbones, num_steps=config.num_steps),
+        )
     )
+
+    def draw(directory: Path, step: int, params: dict) -> None:
+        student, routing_params = split_routing(params)
+        pairs.write(directory, step, student)
+        if tiles is not None:
+            tiles.write(directory, step, routing_params)
+
+    return draw

@@ -61,20 +61,22 @@ def parallelize(
     make_step: Callable[[str | None], Callable],
     *,
     mode: Mode,
+    frozen: PyTree = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Parallel:
     """Returns the step made by `make_step(axis_name)`, spread over devices.
 
     Args:
         make_step: Gets the name of the mapped axis, or None when it will see the whole
-            batch, and returns a pure (state, batch, key) -> (state, metrics).
+            batch, and returns a pure (state, batch, key, frozen) -> (state, metrics).
         mode: "pmap" maps the step and averages explicitly; "jit" shards the arrays and
             leaves communication to the compiler.
+        frozen: Arrays that every step gets; copied to the devices once, here.
         devices: All devices of the run, of every process; None takes all there are.
     """
     if mode == "pmap":
-        return _with_pmap(make_step(BATCH_AXIS), devices)
-    return _with_jit(make_step(None), devices)
+        return _with_pmap(make_step(BATCH_AXIS), frozen, devices)
+    return _with_jit(make_step(None), frozen, devices)
 
 
 def _first_copy(array: jax.Array) -> np.ndarray:
@@ -82,17 +84,19 @@ def _first_copy(array: jax.Array) -> np.ndarray:
     return np.array(array.addressable_data(0))
 
 
-def _with_pmap(step: Callable, devices: Sequence[jax.Device] | None) -> Parallel:
+def _with_pmap(
+    step: Callable, frozen: PyTree, devices: Sequence[jax.Device] | None
+) -> Parallel:
     everywhere = jax.devices() if devices is None else devices
     local = [d for d in everywhere if d.process_index == jax.process_index()]
     num_shards = len(local)
     # Auto axes: an Explicit mesh makes convolutions on its arrays a type error.
     mesh = Mesh(np.array(local), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
     leading = NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
-    run = jax.pmap(
+    mapped = jax.pmap(
         step,
         axis_name=BATCH_AXIS,
-        in_axes=(0, 0, None),
+        in_axes=(0, 0, None, 0),
         devices=None if devices is None else list(devices),
         donate_argnums=(0,),
     )
@@ -105,8 +109,9 @@ def _with_pmap(step: Callable, devices: Sequence[jax.Device] | None) -> Parallel
         array = np.asarray(array)
         return jax.device_put(np.stack([array] * num_shards), leading)
 
+    everywhere_frozen = jax.tree.map(copy_to_all, frozen)
     return Parallel(
-        run=run,
+        run=lambda state, batch, key: mapped(state, batch, key, everywhere_frozen),
         shard_batch=lambda batch: jax.tree.map(shard, batch),
         replicate=lambda state: jax.tree.map(copy_to_all, state),
         unreplicate=lambda tree: jax.tree.map(lambda x: _first_copy(x)[0], tree),
@@ -114,14 +119,16 @@ def _with_pmap(step: Callable, devices: Sequence[jax.Device] | None) -> Parallel
     )
 
 
-def _with_jit(step: Callable, devices: Sequence[jax.Device] | None) -> Parallel:
+def _with_jit(
+    step: Callable, frozen: PyTree, devices: Sequence[jax.Device] | None
+) -> Parallel:
     everywhere = jax.devices() if devices is None else devices
     mesh = Mesh(np.array(everywhere), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
     sharded = NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
     whole = NamedSharding(mesh, PartitionSpec())
-    run = jax.jit(
+    compiled = jax.jit(
         step,
-        in_shardings=(whole, sharded, whole),
+        in_shardings=(whole, sharded, whole, whole),
         out_shardings=whole,
         donate_argnums=(0,),
     )
@@ -132,8 +139,9 @@ def _with_jit(step: Callable, devices: Sequence[jax.Device] | None) -> Parallel:
             tree,
         )
 
+    everywhere_frozen = place(whole)(frozen)
     return Parallel(
-        run=run,
+        run=lambda state, batch, key: compiled(state, batch, key, everywhere_frozen),
         shard_batch=place(sharded),
         replicate=place(whole),
         unreplicate=lambda tree: jax.tree.map(_first_copy, tree),

@@ -51,6 +51,8 @@ def check_same_run(stored: dict, current: dict, *, workdir: Path) -> None:
     found = _differences(stored["config"], current["config"])
     if stored["cache_hash"] != current["cache_hash"]:
         found.append("the teacher cache is another one")
+    if stored.get("panel", {}) != current.get("panel", {}):
+        found.append("the panel or its weights are others")
     if not found:
         return
     reason = (

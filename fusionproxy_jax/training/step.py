@@ -2,37 +2,35 @@
 
 A batch holds float32 arrays: visible [b, h, w, 3], infrared [b, h, w, 1],
 ensemble_mean [b, h, w, 3], ensemble_variance [b, h, w], and with a panel
-`feature_target/<backbone>` [b, gh, gw, c] and `feature_variance/<backbone>` [b, h, w].
+`feature_target/<backbone>` [b, gh, gw, c] and `feature_variance/<backbone>` [b, g, g].
 """
 
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from fusionproxy_jax.config import LossConfig, MisalignmentConfig
-from fusionproxy_jax.losses.alignment import FeatureStatistics
+from fusionproxy_jax.losses.alignment import Alignment, feature_distances
+from fusionproxy_jax.losses.routing import normalised_routing_entropy
+from fusionproxy_jax.losses.routing_variants import Routing
 from fusionproxy_jax.losses.total import total_loss
 from fusionproxy_jax.misalignment import sample_misalignment, warp_infrared
+from fusionproxy_jax.training.panel_features import PanelFeatures
+from fusionproxy_jax.training.routing import split_routing
 from fusionproxy_jax.training.state import Schedule
-from fusionproxy_jax.training.update import Batch, Metrics, TrainStep, make_update
+from fusionproxy_jax.training.update import (
+    Batch,
+    Circumstances,
+    Metrics,
+    TrainStep,
+    make_update,
+)
 
 PyTree = Any
 Apply = Callable[[PyTree, jax.Array, jax.Array], jax.Array]
-
-
-class PanelFeatures(NamedTuple):
-    """The frozen side of Eq. 10: how features are taken, and what is usual for them."""
-
-    backbones: tuple[str, ...]
-    """Names, in the order k."""
-    extract: Callable[[jax.Array], tuple[jax.Array, ...]]
-    """Fused images [b, h, w, 3] to scaled features, one map per backbone."""
-    mean_variance: tuple[float, ...]
-    """Mean feature variance over the training set, one value per backbone (Eq. 8)."""
 
 
 def misalign(
@@ -53,26 +51,41 @@ def misalign(
     return warp_infrared(infrared, jax.vmap(draw)(keys))
 
 
-def _alignment_inputs(
-    panel: PanelFeatures | None, fused: jax.Array, batch: Batch
-) -> tuple[tuple[jax.Array, ...], FeatureStatistics] | tuple[None, None]:
-    """Returns the features and their targets, or nothing when the term is off."""
-    names = panel.backbones if panel is not None else ()
-    if not names or any(f"feature_target/{name}" not in batch for name in names):
-        return None, None
-    features = panel.extract(fused)
-    # Targets are cached on the backbone's own grid; resampling is linear, so it may
-    # follow the mean of Eq. 9.
-    target = tuple(
-        jax.image.resize(batch[f"feature_target/{name}"], ours.shape, "bilinear")
-        for name, ours in zip(names, features, strict=True)
+def make_alignment(
+    panel: PanelFeatures,
+    routing: Routing,
+    fused: jax.Array,
+    batch: Batch,
+    *,
+    circumstances: Circumstances,
+    routing_params: PyTree,
+) -> tuple[Alignment, Metrics]:
+    """Returns what Eq. 10 compares, and how the routing goes, as scalars.
+
+    Metrics: `routing_weight/<backbone>` is its mean weight, `routing_entropy` in [0, 1]
+    is 1 for uniform weights, `feature_distance/<backbone>` is the mean distance without
+    weights.
+    """
+    names = panel.backbones
+    alignment = Alignment(
+        features=panel.extract(circumstances.frozen, fused),
+        target=tuple(batch[f"feature_target/{name}"] for name in names),
+        weights=routing(
+            jnp.stack([batch[f"feature_variance/{name}"] for name in names], axis=1),
+            jnp.asarray(panel.mean_variance, jnp.float32),
+            circumstances.step,
+            routing_params,
+        ),
     )
-    variance = jnp.stack([batch[f"feature_variance/{name}"] for name in names], axis=1)
-    return features, FeatureStatistics(
-        target=target,
-        variance=variance,
-        mean_variance=jnp.asarray(panel.mean_variance, jnp.float32),
+    weights = alignment.weights
+    distances = feature_distances(
+        alignment.features, alignment.target, weights.shape[2:]
     )
+    metrics = {"routing_entropy": jnp.mean(normalised_routing_entropy(weights))}
+    for index, name in enumerate(names):
+        metrics[f"routing_weight/{name}"] = jnp.mean(weights[:, index])
+        metrics[f"feature_distance/{name}"] = jnp.mean(distances[:, index])
+    return alignment, metrics
 
 
 def make_train_step(
@@ -83,7 +96,8 @@ def make_train_step(
     misalignment: MisalignmentConfig,
     ema_decay: float,
     schedule: Schedule | None = None,
-    panel_features: PanelFeatures | None = None,
+    panel: PanelFeatures | None = None,
+    routing: Routing | None = None,
     axis_name: str | None = None,
 ) -> TrainStep:
     """Returns the student's update, see `make_update`.
@@ -91,37 +105,46 @@ def make_train_step(
     Args:
         apply: (params, visible, infrared) -> fused, in the computation dtype; the loss
             is taken in float32 whatever that is.
-        optimizer: Turns gradients into updates of the student's parameters, the only
-            ones that are differentiated.
+        optimizer: Turns gradients into updates of the parameters, the student's and a
+            learned routing's, the only ones that are differentiated.
         loss: Weights and constants of Eqs. 7-12.
         misalignment: Ranges of Eq. 14.
         ema_decay: Limit of the weight average's decay.
         schedule: Step -> learning rate, for the metrics only.
-        panel_features: Switches Eq. 10 on, for batches that carry feature targets.
+        panel: Switches Eq. 10 on; the step's `frozen` must be the panel's.
+        routing: How backbones are weighted; needed with a panel.
         axis_name: Mapped axis the batch is spread over; None when the batch is whole.
     """
-    temperature = math.inf if loss.routing == "uniform" else loss.routing_temperature
 
     def objective(
-        params: PyTree, batch: Batch, keys: jax.Array
+        params: PyTree, batch: Batch, circumstances: Circumstances
     ) -> tuple[jax.Array, Metrics]:
-        infrared = misalign(batch["infrared"], keys, misalignment)
-        fused = apply(params, batch["visible"], infrared).astype(jnp.float32)
-        features, statistics = _alignment_inputs(panel_features, fused, batch)
+        student, routing_params = split_routing(params)
+        infrared = misalign(batch["infrared"], circumstances.keys, misalignment)
+        fused = apply(student, batch["visible"], infrared).astype(jnp.float32)
+        alignment, metrics = None, {}
+        if panel is not None:
+            alignment, metrics = make_alignment(
+                panel,
+                routing,
+                fused,
+                batch,
+                circumstances=circumstances,
+                routing_params=routing_params,
+            )
         per_image, terms = total_loss(
             fused,
             batch["ensemble_mean"],
             batch["ensemble_variance"],
-            features,
-            statistics,
+            alignment,
             pixel_weight=loss.pixel_weight,
             alignment_weight=loss.alignment_weight,
             structure_weight=loss.structure_weight,
             epsilon=loss.epsilon,
-            routing_temperature=temperature,
+            alignment_norm=loss.alignment_norm,
         )
         means = {f"{name}_loss": jnp.mean(value) for name, value in terms.items()}
-        return jnp.mean(per_image), means
+        return jnp.mean(per_image), means | metrics
 
     return make_update(
         objective,

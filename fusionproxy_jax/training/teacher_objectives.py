@@ -11,7 +11,7 @@ from fusionproxy_jax.teachers.colour import luma
 from fusionproxy_jax.teachers.mask_difuser.network import MaskDifuserNet
 from fusionproxy_jax.teachers.mask_difuser.objective import restoration_loss
 from fusionproxy_jax.teachers.mask_difuser.views import draw_example
-from fusionproxy_jax.training.update import Batch, Objective
+from fusionproxy_jax.training.update import Batch, Circumstances, Objective
 
 
 def prior_objective(network: UNet, config: UNetConfig) -> Objective:
@@ -20,8 +20,8 @@ def prior_objective(network: UNet, config: UNetConfig) -> Objective:
     A prior of visible images alone would pull fused images towards the visible one.
     """
 
-    def objective(params, batch: Batch, keys: jax.Array):
-        own_keys, noise_keys = _split(keys)
+    def objective(params, batch: Batch, circumstances: Circumstances):
+        own_keys, noise_keys = _split(circumstances.keys)
         clean = jax.vmap(_one_luminance)(batch["visible"], batch["infrared"], own_keys)
         states = add_noise(clean, noise_keys)
         prediction = network.apply({"params": params}, states.noisy, states.index)
@@ -39,8 +39,8 @@ def restorer_objective(
 ) -> Objective:
     """Returns Mask-DiFuser's: find the one image that two views come from."""
 
-    def objective(params, batch: Batch, keys: jax.Array):
-        example_keys, noise_keys = _split(keys)
+    def objective(params, batch: Batch, circumstances: Circumstances):
+        example_keys, noise_keys = _split(circumstances.keys)
 
         def draw(visible, infrared, key):
             return draw_example(

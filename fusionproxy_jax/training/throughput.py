@@ -8,19 +8,18 @@ import numpy as np
 
 from fusionproxy_jax.config import Config
 from fusionproxy_jax.training.build import build_training
-from fusionproxy_jax.training.state import init_state
+from fusionproxy_jax.training.panel_features import PanelFeatures
+from fusionproxy_jax.training.state import new_state
+from fusionproxy_jax.training.step_cost import batch_shapes
 
 
 def random_batch(
-    generator: np.random.Generator, batch_size: int, side_px: int
+    generator: np.random.Generator, config: Config, panel: PanelFeatures | None = None
 ) -> dict[str, np.ndarray]:
-    """Returns a batch of noise of the shapes and ranges of a real one."""
-    shape = (batch_size, side_px, side_px)
+    """Returns a global batch of noise of the shapes and ranges of a real one."""
     return {
-        "visible": generator.random((*shape, 3), np.float32),
-        "infrared": generator.random((*shape, 1), np.float32),
-        "ensemble_mean": generator.random((*shape, 3), np.float32),
-        "ensemble_variance": 0.01 * generator.random(shape, np.float32),
+        name: generator.random(shape.shape, np.float32)
+        for name, shape in batch_shapes(config, panel).items()
     }
 
 
@@ -29,6 +28,7 @@ def measure_throughput(
     *,
     num_steps: int = 20,
     num_warmup_steps: int = 2,
+    panel: PanelFeatures | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> float:
     """Returns the median over steps of images per second, all devices together.
@@ -36,17 +36,16 @@ def measure_throughput(
     Times whole steps: batch to the devices, update, state back in place. Loading is
     left out, as it depends on disk and workers; compilation falls in the warm-up.
     """
-    training = build_training(config, devices=devices)
+    training = build_training(config, panel=panel, devices=devices)
     parallel = training.parallel
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
     state = parallel.replicate(
-        init_state(training.module, training.optimizer, init_key)
+        new_state(training.init_params, training.optimizer, init_key)
     )
-    batch = random_batch(
-        np.random.default_rng(config.seed),
-        training.process_batch_size,
-        config.data.crop_px,
-    )
+    batch = random_batch(np.random.default_rng(config.seed), config, panel)
+    batch = {
+        name: array[: training.process_batch_size] for name, array in batch.items()
+    }
     seconds = []
     for _ in range(num_warmup_steps + num_steps):
         start = time.perf_counter()

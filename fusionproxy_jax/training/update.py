@@ -1,7 +1,7 @@
 """One update of any network as a pure function, the same on any number of devices."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,22 @@ from fusionproxy_jax.training.state import Schedule, TrainState, update_ema
 PyTree = Any
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, Batch, jax.Array, PyTree], tuple[TrainState, Metrics]]
 
-# (params, batch, one key per image) -> (mean loss over the batch, its terms by name).
-Objective = Callable[[PyTree, Batch, jax.Array], tuple[jax.Array, Metrics]]
+
+class Circumstances(NamedTuple):
+    """What an objective may depend on besides parameters and batch."""
+
+    keys: jax.Array
+    """One random key per image, [b]."""
+    step: jax.Array
+    """Updates made so far."""
+    frozen: PyTree
+    """Arrays that are never trained, the same at every step."""
+
+
+# (params, batch, circumstances) -> (mean loss over the batch, its terms by name).
+Objective = Callable[[PyTree, Batch, Circumstances], tuple[jax.Array, Metrics]]
 
 
 def per_image_keys(key: jax.Array, num_images: int, axis_name: str | None) -> jax.Array:
@@ -38,10 +50,11 @@ def make_update(
     schedule: Schedule | None = None,
     axis_name: str | None = None,
 ) -> TrainStep:
-    """Returns the pure function (state, batch, key) -> (state, metrics).
+    """Returns the pure function (state, batch, key, frozen) -> (state, metrics).
 
     `key` is the run's; the step folds its own number in, so that a resumed run draws
-    what the uninterrupted one would have drawn.
+    what the uninterrupted one would have drawn. `frozen` goes to the objective: what
+    were a constant of the program otherwise, however large.
 
     Args:
         objective: What is minimised; differentiated with respect to parameters only.
@@ -59,13 +72,13 @@ def make_update(
         return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
     def train_step(
-        state: TrainState, batch: Batch, key: jax.Array
+        state: TrainState, batch: Batch, key: jax.Array, frozen: PyTree = None
     ) -> tuple[TrainState, Metrics]:
         num_images = jax.tree.leaves(batch)[0].shape[0]
         step_key = jax.random.fold_in(key, state.step)
         keys = per_image_keys(step_key, num_images, axis_name)
         (value, terms), gradients = jax.value_and_grad(objective, has_aux=True)(
-            state.params, batch, keys
+            state.params, batch, Circumstances(keys, state.step, frozen)
         )
         value, terms, gradients = average((value, terms, gradients))
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)

@@ -8,12 +8,12 @@ import pytest
 from tiny_training import TinyStudent, tiny_batch
 
 from fusionproxy_jax.config import LossConfig, MisalignmentConfig
-from fusionproxy_jax.training.state import init_state
-from fusionproxy_jax.training.step import (
-    PanelFeatures,
-    make_train_step,
-    misalign,
-)
+from fusionproxy_jax.losses.routing_variants import learned_routing, variance_routing
+from fusionproxy_jax.panel.backbone import Backbone
+from fusionproxy_jax.training.panel_features import make_panel_features
+from fusionproxy_jax.training.routing import with_routing
+from fusionproxy_jax.training.state import init_state, new_state, student_params
+from fusionproxy_jax.training.step import make_train_step, misalign
 from fusionproxy_jax.training.update import per_image_keys
 
 SHAKEN = MisalignmentConfig(translation_px=4.0, rotation_deg=5.0, probability=1.0)
@@ -110,24 +110,38 @@ def test_a_broken_batch_is_reported_as_not_finite(name, value, float32_step):
     assert not metrics["finite"]
 
 
-def panel_of(*names: str) -> PanelFeatures:
-    """Backbones that see pixels averaged over blocks of 4, scaled."""
+def block_means(params, images):
+    """Features of a backbone that sees pixels averaged over blocks of 4."""
+    b, h, w, c = images.shape
+    blocks = images.reshape(b, h // 4, 4, w // 4, 4, c).mean(axis=(2, 4))
+    return blocks * params["gain"]
 
-    def extract(fused):
-        b, h, w, c = fused.shape
-        blocks = fused.reshape(b, h // 4, 4, w // 4, 4, c).mean(axis=(2, 4))
-        return tuple((k + 1.0) * blocks for k in range(len(names)))
 
-    return PanelFeatures(names, extract, mean_variance=(1.0,) * len(names))
+def panel_of(*names, scale=1.0):
+    return make_panel_features(
+        [
+            Backbone(name, "", {"gain": jnp.asarray(index + 1.0)}, block_means)
+            for index, name in enumerate(names)
+        ],
+        [np.full(3, scale, np.float32)] * len(names),
+        [1.0] * len(names),
+    )
+
+
+def batch_with_features(*names):
+    batch = tiny_batch()
+    for index, name in enumerate(names):
+        batch[f"feature_target/{name}"] = np.zeros((4, 8, 8, 3), np.float32)
+        batch[f"feature_variance/{name}"] = np.full(
+            (4, 16, 16), index + 1.0, np.float32
+        )
+    return batch
 
 
 def test_a_panel_adds_the_alignment_term():
-    state, step = make_step(panel_features=panel_of("left", "right"))
-    batch = tiny_batch()
-    for name in ("left", "right"):
-        batch[f"feature_target/{name}"] = np.zeros((4, 4, 4, 3), np.float32)
-        batch[f"feature_variance/{name}"] = np.ones((4, 8, 8), np.float32)
-    _, metrics = step(state, batch, KEY)
+    panel = panel_of("left", "right")
+    state, step = make_step(panel=panel, routing=variance_routing(1.0))
+    _, metrics = step(state, batch_with_features("left", "right"), KEY, panel.frozen)
     without = metrics["pixel_loss"] + 0.2 * metrics["structure_loss"]
     assert metrics["alignment_loss"] > 0
     np.testing.assert_allclose(
@@ -135,7 +149,77 @@ def test_a_panel_adds_the_alignment_term():
     )
 
 
-def test_a_panel_is_left_out_for_batches_without_targets():
-    state, step = make_step(panel_features=panel_of("left"))
-    _, metrics = jax.eval_shape(step, state, tiny_batch(), KEY)
-    assert "alignment_loss" not in metrics
+def test_metrics_say_where_the_routing_goes():
+    panel = panel_of("left", "right")
+    state, step = make_step(panel=panel, routing=variance_routing(0.0))
+    _, metrics = step(state, batch_with_features("left", "right"), KEY, panel.frozen)
+    # `right` reacts twice as much, so that the cold limit gives it everything.
+    assert metrics["routing_weight/left"] == 0.0
+    assert metrics["routing_weight/right"] == 1.0
+    assert metrics["routing_entropy"] == 0.0
+    np.testing.assert_allclose(
+        metrics["alignment_loss"], metrics["feature_distance/right"], rtol=1e-5
+    )
+    # Twice the features, four times their square.
+    np.testing.assert_allclose(
+        metrics["feature_distance/right"],
+        4.0 * metrics["feature_distance/left"],
+        rtol=1e-5,
+    )
+
+
+def test_features_are_divided_by_their_scale():
+    distances = []
+    for scale in (1.0, 2.0):
+        panel = panel_of("left", scale=scale)
+        state, step = make_step(panel=panel, routing=variance_routing())
+        _, metrics = step(state, batch_with_features("left"), KEY, panel.frozen)
+        distances.append(metrics["feature_distance/left"])
+    np.testing.assert_allclose(distances[0], 4.0 * distances[1], rtol=1e-5)
+
+
+def test_a_learned_routing_moves_with_the_student_and_the_panel_does_not():
+    module, optimizer = TinyStudent(), optax.sgd(1.0)
+    panel, routing = panel_of("left", "right"), learned_routing()
+    init = with_routing(student_params(module), routing, 2)
+    state = new_state(init, optimizer, jax.random.key(0))
+    step = jax.jit(
+        make_train_step(
+            lambda params, *pair: module.apply({"params": params}, *pair),
+            optimizer,
+            loss=LossConfig(),
+            misalignment=SHAKEN,
+            ema_decay=0.9,
+            panel=panel,
+            routing=routing,
+        )
+    )
+    before = jax.tree.map(np.array, panel.frozen)
+    moved, metrics = step(
+        state, batch_with_features("left", "right"), KEY, panel.frozen
+    )
+    logits = moved.params["routing"]["logits"]
+    # The gradient of a logit is W_k (L_k - L): weight flows to the smaller distance.
+    assert logits[0] > 0 > logits[1]
+    np.testing.assert_allclose(
+        logits[0],
+        0.5
+        * 0.25
+        * (metrics["feature_distance/right"] - metrics["feature_distance/left"]),
+        rtol=1e-4,
+    )
+    jax.tree.map(np.testing.assert_array_equal, before, panel.frozen)
+
+
+def test_no_gradient_reaches_what_the_teachers_said():
+    panel = panel_of("left", "right")
+    state, step = make_step(panel=panel, routing=variance_routing(1.0))
+
+    def loss(batch):
+        return step(state, batch, KEY, panel.frozen)[1]["loss"]
+
+    gradients = jax.grad(loss)(batch_with_features("left", "right"))
+    for name, gradient in gradients.items():
+        if name.startswith(("feature_", "ensemble_")):
+            assert not np.any(gradient), name
+    assert np.any(gradients["visible"])

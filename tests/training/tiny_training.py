@@ -67,6 +67,7 @@ class TinyCache:
     hash: str = "feed0123"
     config_json: str = "{}"
     broken: bool = False
+    panel: tuple = ()
 
     def __len__(self) -> int:
         return self.num_tiles
