@@ -9,7 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-_PACKAGES = ("fusionproxy-jax", "numpy", "onnxruntime", "jax", "jaxlib", "flax")
+_PACKAGES = (
+    "fusionproxy-jax",
+    "numpy",
+    "onnxruntime",
+    "openvino",
+    "jax",
+    "jaxlib",
+    "flax",
+)
 
 
 def processor_name() -> str:
@@ -22,8 +30,16 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def load_average() -> float | None:
+    """Returns how many threads wanted to run over the last minute; None if unknown.
+
+    Before a measurement, more than a fraction of one says that others ran beside it.
+    """
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
 def describe_machine() -> dict[str, object]:
-    """Returns processor, number of its threads, system and package versions."""
+    """Returns processor, threads, load, system and package versions."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -33,6 +49,7 @@ def describe_machine() -> dict[str, object]:
     return {
         "processor": processor_name(),
         "hardware_threads": os.cpu_count(),
+        "load_average": load_average(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "versions": versions,

@@ -1,7 +1,6 @@
 import pytest
 
-from fusionproxy_jax.evaluation.latency import measure
-from fusionproxy_jax.evaluation.machine import describe_machine, measure_gemm_peak
+from fusionproxy_jax.evaluation.latency import measure, measure_rounds, median_ratio
 
 
 class _Clock:
@@ -18,14 +17,28 @@ class _Clock:
     def __call__(self):
         return self.now
 
+    def candidates(self, names):
+        return {name: lambda name=name: self.spend(name, 0.01) for name in names}
 
-def test_candidates_take_turns_after_their_warm_up():
+
+def test_every_round_calls_each_candidate_once_after_its_warm_up():
     clock = _Clock()
-    candidates = {
-        name: lambda name=name: clock.spend(name, 0.01) for name in ("a", "b", "c")
-    }
-    measure(candidates, num_warmup=2, num_rounds=3, clock=clock)
-    assert "".join(clock.calls) == "aabbcc" + "abc" + "bca" + "cab"
+    measure(clock.candidates("abcd"), num_warmup=2, num_rounds=30, clock=clock)
+    assert "".join(clock.calls[:8]) == "aabbccdd"
+    rounds = ["".join(clock.calls[i : i + 4]) for i in range(8, len(clock.calls), 4)]
+    assert len(rounds) == 30 and {"".join(sorted(r)) for r in rounds} == {"abcd"}
+    # None always runs first, none always after the same neighbour.
+    assert {r[0] for r in rounds} == set("abcd")
+    assert len(set(rounds)) > 12
+
+
+def test_the_seed_alone_decides_the_order():
+    def order(seed):
+        clock = _Clock()
+        measure(clock.candidates("abc"), num_rounds=9, seed=seed, clock=clock)
+        return clock.calls
+
+    assert order(1) == order(1) != order(2)
 
 
 def test_percentiles_are_of_the_timed_rounds_only():
@@ -39,13 +52,21 @@ def test_percentiles_are_of_the_timed_rounds_only():
     assert latency.frames_per_second == pytest.approx(1000.0 / 15.0)
 
 
-def test_the_machine_is_named_with_versions():
-    machine = describe_machine()
-    assert machine["processor"]
-    assert machine["versions"]["numpy"].count(".") == 2
-
-
-def test_the_peak_says_who_multiplied():
-    peak = measure_gemm_peak(threads=1, size=64, num_rounds=2)
-    assert peak["gflop_per_second"] > 0
-    assert peak["runner"] == "ONNX Runtime, 1 threads"
+def test_a_ratio_survives_a_machine_that_slows_down():
+    clock = _Clock()
+    # Nine of ten rounds are slower than the one before; b always takes twice a's time.
+    slowness = {"a": iter(range(1, 11)), "b": iter(range(1, 11))}
+    rounds = measure_rounds(
+        {
+            "a": lambda: clock.spend("a", 0.001 * next(slowness["a"])),
+            "b": lambda: clock.spend("b", 0.002 * next(slowness["b"])),
+        },
+        num_warmup=0,
+        num_rounds=10,
+        clock=clock,
+    )
+    assert median_ratio(rounds["b"], rounds["a"]) == pytest.approx(2.0)
+    assert median_ratio(rounds["a"], rounds["a"]) == 1.0
+    # One round in which only b was disturbed does not change it.
+    disturbed = [500.0, *rounds["b"][1:]]
+    assert median_ratio(disturbed, rounds["a"]) == pytest.approx(2.0)
