@@ -176,6 +176,11 @@ weights = weights[:, 0]
 
 
 # %% The picture
+def short(name: str) -> str:
+    """Returns a backbone's name without the tensor, to fit a picture's width."""
+    return name.partition("#")[0].partition("_")[0]
+
+
 def grey(image: np.ndarray, *, white: float = 1.0) -> np.ndarray:
     """Returns uint8 [h, w]; small maps are enlarged without smoothing."""
     image = np.clip(np.asarray(image, np.float32) / white, 0, 1)
@@ -198,13 +203,13 @@ def sheet() -> np.ndarray:
             ),
         ],
         [
-            (f"{name}, white = 4", grey(one, white=4.0))
+            (f"{short(name)}, white = 4", grey(one, white=4.0))
             for name, one in zip(tile.backbones, informative, strict=True)
         ],
     ]
     for number, temperature in enumerate(settings.temperatures):
         row = [
-            (f"{name}, tau {temperature:g}: {one.mean():.2f}", grey(one))
+            (f"{short(name)}, tau {temperature:g}: {one.mean():.2f}", grey(one))
             for name, one in zip(tile.backbones, weights[number], strict=True)
         ]
         mean = float(entropy[number].mean())

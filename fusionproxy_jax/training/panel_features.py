@@ -70,6 +70,27 @@ def load_panel_features(
     )
 
 
+def unscaled_panel_features(
+    wanted: Sequence[str], *, dtype: str, side_px: int
+) -> PanelFeatures | None:
+    """Returns a panel that no cache was taught with, to time steps with.
+
+    Scales and usual variances are 1. Arguments as in `load_panel_features`, which
+    raises the same; `side_px` is that of the images.
+    """
+    specs = resolve(wanted)
+    if not specs:
+        return None
+    backbones = load_backbones(specs, dtype=dtype)
+    image = jax.ShapeDtypeStruct((1, side_px, side_px, 3), jnp.float32)
+    widths = [
+        jax.eval_shape(backbone.apply, backbone.params, image).shape[-1]
+        for backbone in backbones
+    ]
+    scales = [jnp.ones(width) for width in widths]
+    return make_panel_features(backbones, scales, [1.0] * len(backbones))
+
+
 def make_panel_features(
     backbones: Sequence[Backbone],
     scales: Sequence[jax.Array],

@@ -59,7 +59,9 @@ class RoutingPictures:
         weights = self._weights(variance, step, params)
         entropy = normalised_routing_entropy(weights)
         maps = [*np.asarray(weights[0]), np.asarray(entropy[0])]
-        labels = [*(f"weight of {name}" for name in self._panel.backbones), "entropy"]
+        # Without the tensor of an ONNX network, to fit a picture's width.
+        names = [name.partition("#")[0] for name in self._panel.backbones]
+        labels = [*names, "entropy"]
         return [
             (f"visible  {tile['id']}", tile["visible"]),
             ("infrared", to_uint8(tile["infrared"].astype(np.float32))),
