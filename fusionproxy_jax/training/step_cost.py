@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fusionproxy_jax.config import Config
 from fusionproxy_jax.training.build import build_parts
 from fusionproxy_jax.training.panel_features import PanelFeatures
-from fusionproxy_jax.training.state import new_state
+from fusionproxy_jax.training.state import empty_state_of
 
 PyTree = Any
 
@@ -38,9 +38,7 @@ def step_cost(config: Config, panel: PanelFeatures | None = None) -> StepCost:
     """
     parts = build_parts(config, panel=panel)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    state = jax.eval_shape(
-        lambda key: new_state(parts.init_params, parts.optimizer, key), key
-    )
+    state = empty_state_of(parts.init_params, parts.optimizer)
     frozen = None if panel is None else panel.frozen
     batch = batch_shapes(config, panel)
     step = jax.jit(parts.make_step(None), donate_argnums=(0,))

@@ -28,6 +28,29 @@ def test_training_reports_images_a_second(tmp_path, capsys, monkeypatch):
     assert "12.50 images/s" in capsys.readouterr().out
 
 
+def test_training_tells_the_share_of_a_panel(tmp_path, capsys, monkeypatch):
+    class Panel:
+        backbones = ("one", "two")
+
+    monkeypatch.setattr(
+        "fusionproxy_jax.commands.bench.training.unscaled_panel_features",
+        lambda wanted, **options: Panel() if wanted == ("compact",) else None,
+    )
+    monkeypatch.setattr(
+        "fusionproxy_jax.training.throughput.measure_throughput",
+        lambda config, *, num_steps, panel=None: 20.0 if panel is None else 15.0,
+    )
+    path = tmp_path / "training.json"
+    cli.run(["bench", "training", "--json", str(path), "--panel.backbones", "compact"])
+    told = json.loads(path.read_text())["panel"]
+    assert told == {
+        "backbones": ["one", "two"],
+        "images_per_second": 15.0,
+        "share_of_step": 0.25,
+    }
+    assert "one, two, which take 25% of the step" in capsys.readouterr().out
+
+
 def test_teachers_are_timed_part_by_part(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         "fusionproxy_jax.commands.bench.teachers.device_peak_gflops",
