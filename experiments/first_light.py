@@ -27,6 +27,7 @@ from fusionproxy_jax.config import (
     DDFMConfig,
     MisalignmentConfig,
     OptimizerConfig,
+    PanelConfig,
     SalientConfig,
     TeacherConfig,
 )
@@ -54,6 +55,7 @@ def get_config() -> Config:
                 base_spread=0.7,
             ),
         ),
+        panel=PanelConfig(backbones=()),
         data=DataConfig(
             sources=tuple(str(Path(root) / name) for name in names),
             crop_px=128,

@@ -42,7 +42,10 @@ def test_every_command_has_help(name):
         (["train", "--config"], "--config needs the path"),
         (["train", "--config", "none.py"], "no experiment file at none.py"),
         (["bench", "training", "--data.batch-size", "0"], "data.batch_size is 0"),
-        (["bench", "training", "--loss.routing-temperature", "0"], "> 0 (approach 0"),
+        (
+            ["bench", "training", "--loss.routing-temperature", "-1"],
+            "loss.routing_temperature is -1.0; it must be >= 0",
+        ),
         (["bench", "training", "--log-every", "0"], "log_every is 0"),
         (["bench", "training", "--student.stem-width", "0"], "student.stem_width is 0"),
         (["bench", "training", "--optimizer.gradient-clip", "0"], "gradient_clip is 0"),

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fusionproxy_jax
+from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.losses.alignment import feature_distances
 from fusionproxy_jax.teachers.cache import open_cache
 from fusionproxy_jax.training.panel_features import load_panel_features
@@ -24,6 +25,9 @@ def main(cache: str, students: list[str]) -> None:
     """Prints one line a student and control, one column a backbone."""
     tiles = open_cache(cache, allow_rejected=True)
     panel = load_panel_features(("auto",), tiles, dtype="float32")
+    if panel is None:
+        raise FusionProxyError(f"{cache} has no features; teach it with a panel named")
+    grid = (tiles.panel[0].grid,) * 2
     tiles = tiles.with_panel(panel.backbones)
     fusers = {name: fusionproxy_jax.load(name) for name in students}
     sums: dict[str, np.ndarray] = {}
@@ -44,12 +48,17 @@ def main(cache: str, students: list[str]) -> None:
                 jnp.asarray(tile[f"feature_target/{k}"], jnp.float32)[None]
                 for k in panel.backbones
             )
-            distance = feature_distances(features, target, (64, 64))
+            distance = feature_distances(features, target, grid)
             sums[name] = sums.get(name, 0) + np.mean(distance, axis=(0, 2, 3))
-    print(f"{'':<40}" + "".join(f"{name:>28}" for name in panel.backbones))
+    print(f"{'':<40}" + "".join(f"{name:>34}" for name in panel.backbones))
     for name, total in sums.items():
-        print(f"{name:<40}" + "".join(f"{v:>28.4f}" for v in total / len(tiles)))
+        print(f"{name:<40}" + "".join(f"{v:>34.4f}" for v in total / len(tiles)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    if len(sys.argv) < 3:
+        sys.exit("usage: feature_distances.py CACHE STUDENT [STUDENT ...]")
+    try:
+        main(sys.argv[1], sys.argv[2:])
+    except FusionProxyError as error:
+        sys.exit(f"feature_distances: {error}")

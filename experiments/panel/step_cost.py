@@ -8,13 +8,10 @@ two. Arguments: images in the batch (8), compute dtype (bfloat16).
 
 import sys
 
-import jax
-import jax.numpy as jnp
-
 from fusionproxy_jax.config import Config, DataConfig
 from fusionproxy_jax.panel.foundation_backbone import backbone_without_weights
 from fusionproxy_jax.panel.registry import FOUNDATION_MODELS, PAPER
-from fusionproxy_jax.training.panel_features import make_panel_features
+from fusionproxy_jax.training.panel_features import unscaled_panel_features
 from fusionproxy_jax.training.step_cost import step_cost
 
 
@@ -26,20 +23,11 @@ def main(batch_size: int, dtype: str) -> None:
     print(f"batch {batch_size} of 256x256, {dtype}, student base")
     print(f"{'panel':<30}{'TFLOP':>8}{'GB held':>9}{'GB between':>12}")
     for names in ((), *((name,) for name in PAPER), PAPER):
-        panel = None
-        if names:
-            backbones = [
-                backbone_without_weights(FOUNDATION_MODELS[name], dtype=dtype)
-                for name in names
-            ]
-            image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
-            widths = [
-                jax.eval_shape(each.apply, each.params, image).shape[-1]
-                for each in backbones
-            ]
-            panel = make_panel_features(
-                backbones, [jnp.ones(width) for width in widths], [1.0] * len(names)
-            )
+        backbones = [
+            backbone_without_weights(FOUNDATION_MODELS[name], dtype=dtype)
+            for name in names
+        ]
+        panel = unscaled_panel_features(backbones, side_px=256)
         cost = step_cost(config, panel)
         print(
             f"{', '.join(names) or 'none':<30}{cost.flops / 1e12:>8.2f}"

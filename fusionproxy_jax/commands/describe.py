@@ -1,10 +1,9 @@
 """`fusionproxy describe`: what a network costs, counted from the network itself."""
 
 import json as json_format
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -34,16 +33,15 @@ def _repeat(x: Any) -> Any:
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
-def _describe_base(height: int, width: int) -> "Complexity":
-    from fusionproxy_jax.models.variants import student_config
+def _describe_named(name: str, height: int, width: int) -> "Complexity":
+    from fusionproxy_jax.models.variants import STUDENTS
 
-    return describe_student(student_config("base"), height, width)
-
-
-NETWORKS: Mapping[str, Callable[[int, int], "Complexity"]] = MappingProxyType(
-    {"base": _describe_base}
-)
-"""Describable networks: name -> function of height and width."""
+    if name not in STUDENTS:
+        raise FusionProxyError(
+            f"no network {name!r}; give {', '.join(sorted(STUDENTS))} or the path of "
+            "an .onnx file"
+        )
+    return describe_student(STUDENTS[name], height, width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +70,8 @@ class Describe:
                 Path(self.network), height=height, width=width
             )
             description |= {"parameters": parameters, "multiply_adds": multiply_adds}
-        elif self.network in NETWORKS:
-            cost = NETWORKS[self.network](height, width)
+        else:
+            cost = _describe_named(self.network, height, width)
             description |= {
                 "parameters": cost.parameters,
                 "multiply_adds": cost.multiply_adds,
@@ -82,11 +80,6 @@ class Describe:
                     for name, (parameters, multiply_adds) in cost.by_module.items()
                 },
             }
-        else:
-            raise FusionProxyError(
-                f"no network {self.network!r}; give {', '.join(sorted(NETWORKS))} or "
-                "the path of an .onnx file"
-            )
         if self.json:
             print(json_format.dumps(description, indent=2))
         else:

@@ -78,8 +78,22 @@ def without_folders(config: dict[str, Any]) -> dict[str, Any]:
     data = dict(config["data"])
     data["sources"] = [Path(source).name for source in data["sources"]]
     start = config.get("start_from")
+    located = {}
+    if "panel" in config:
+        backbones = [_entry_without_folder(e) for e in config["panel"]["backbones"]]
+        located["panel"] = {**config["panel"], "backbones": backbones}
     return {
         **config,
+        **located,
         "data": data,
         "start_from": None if start is None else Path(start).name,
     }
+
+
+def _entry_without_folder(entry: str) -> str:
+    """Returns onnx:FILE#TENSOR or NAME=PATH with the file's name for its path."""
+    if entry.startswith("onnx:"):
+        path, mark, rest = entry.removeprefix("onnx:").partition("#")
+        return f"onnx:{Path(path).name}{mark}{rest}"
+    name, given, path = entry.partition("=")
+    return f"{name}{given}{Path(path).name}"

@@ -48,7 +48,8 @@ class Teach:
     """Contact sheets of so many tiles, into sheets/ of the cache."""
 
     keep_samples: bool = False
-    """Leave all samples there (8 take 1.6 MB a tile): a later panel draws none anew."""
+    """Leave all samples there (8 take 1.6 MB a tile): a later panel draws none anew.
+    One that is taught without this option removes those kept before."""
 
     accept_failed_gate: bool = False
     """Let `train` use this ensemble although it fails; a finished cache is kept."""

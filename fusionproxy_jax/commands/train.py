@@ -89,6 +89,12 @@ class Train:
         from fusionproxy_jax.training.loop import train
 
         return run_and_report(
-            lambda show: train(self.config, self.cache, self.workdir, progress=show),
+            lambda show: train(
+                self.config,
+                self.cache,
+                self.workdir,
+                progress=show,
+                tell=lambda sentence: print(sentence, file=sys.stderr),
+            ),
             made=f"student in {self.workdir}",
         )

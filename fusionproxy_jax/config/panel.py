@@ -16,7 +16,8 @@ class PanelConfig:
     """
 
     backbones: tuple[str, ...] = ("auto",)
-    # Side of the common grid of feature variances and of the loss.
+    # Side of the common grid of feature variances and of the loss; training takes the
+    # cache's.
     grid: int = 64
     # Tiles that each channel's scale is measured on; all when there are fewer.
     scale_tiles: int = 256

@@ -1,5 +1,6 @@
 """One distillation run: losses, misalignment, optimiser, data and steps."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -43,12 +44,19 @@ class LossConfig:
         )
         start, end = self.routing_temperature, self.routing_temperature_end
         require(start >= 0, "loss.routing_temperature", start, ">= 0")
-        require(
-            end is None or (end > 0 and start > 0),
-            "loss.routing_temperature_end",
-            end,
-            "none, or > 0 with a loss.routing_temperature > 0",
-        )
+        if end is not None:
+            require(
+                self.routing == "variance",
+                "loss.routing_temperature_end",
+                end,
+                f"none with loss.routing {self.routing}",
+            )
+            require(
+                0 < end < math.inf and 0 < start < math.inf,
+                "loss.routing_temperature_end",
+                end,
+                "finite and > 0, and so must loss.routing_temperature",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +114,8 @@ class DataConfig:
     # Folders of pairs, or tfds:NAME for a prepared data set.
     sources: tuple[str, ...] = ()
     validation_fraction: float = 0.1
+    # Square cut from a tile; with a panel a run takes whole tiles, never flipped, as
+    # features belong to all of it.
     crop_px: int = 256
     batch_size: int = 8
     flip: bool = True

@@ -31,10 +31,8 @@ from fusionproxy_jax.teachers.manifest import (
     require_same,
 )
 from fusionproxy_jax.teachers.ownership import owned, sweep
-from fusionproxy_jax.teachers.panel_statistics.cached_backbone import (
-    FEATURES,
-    is_extracted,
-)
+from fusionproxy_jax.teachers.panel_statistics.cached_backbone import is_extracted
+from fusionproxy_jax.teachers.panel_statistics.identity import FEATURES
 from fusionproxy_jax.teachers.panel_statistics.panel_pass import PanelPass
 from fusionproxy_jax.teachers.panel_statistics.shared_pass import PassProgress
 from fusionproxy_jax.teachers.part import Part, Progress
@@ -103,8 +101,8 @@ def build_cache(
 
     Raises:
       FusionProxyError: the folder holds a cache of other teachers or pairs or features
-        of another network under the name of one of the panel, or cannot be written;
-        there are no pairs.
+        of another network under the name of one of the panel, or on another grid
+        than the panel's, or cannot be written; there are no pairs.
     """
     directory = Path(directory)
     part = Part.of(process_index, process_count)

@@ -11,9 +11,9 @@ from fusionproxy_jax.diffusion.gaussian_prior import (
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.teachers.acceptance import read_report
 from fusionproxy_jax.teachers.manifest import TILES_PER_SHARD, Manifest
-from fusionproxy_jax.teachers.panel_statistics.cached_backbone import (
-    FEATURES,
-    CachedBackbone,
+from fusionproxy_jax.teachers.panel_statistics.cached_backbone import CachedBackbone
+from fusionproxy_jax.teachers.panel_statistics.identity import (
+    begun_backbones,
     features_folder,
 )
 from fusionproxy_jax.teachers.shards import RecordReaders, shard_path
@@ -52,8 +52,14 @@ class TeacherCache:
     @property
     def panel(self) -> tuple[CachedBackbone, ...]:
         """The backbones whose features of all tiles are there, by name."""
-        finished = map(self._finished, sorted(self._begun()))
+        finished = map(self._finished, begun_backbones(self.directory))
         return tuple(found for found in finished if found is not None)
+
+    @property
+    def unfinished_panel(self) -> tuple[str, ...]:
+        """Names of the backbones whose features were begun and are not all there."""
+        begun = begun_backbones(self.directory)
+        return tuple(name for name in begun if self._finished(name) is None)
 
     def with_panel(self, names: Sequence[str]) -> "TeacherCache":
         """Returns this cache with tiles that carry the features of these backbones.
@@ -61,7 +67,7 @@ class TeacherCache:
         Raises:
           FusionProxyError: the cache has no features of one of them.
         """
-        begun = self._begun()
+        begun = begun_backbones(self.directory)
         for name in names:
             if name not in begun:
                 there = ", ".join(entry.name for entry in self.panel) or "none"
@@ -76,12 +82,6 @@ class TeacherCache:
                     "the same `fusionproxy teach` again to finish them"
                 )
         return TeacherCache(self.directory, self.manifest, names)
-
-    def _begun(self) -> set[str]:
-        return {
-            path.parent.name
-            for path in (self.directory / FEATURES).glob("*/backbone.json")
-        }
 
     def _finished(self, name: str) -> CachedBackbone | None:
         folder = features_folder(self.directory, name)

@@ -14,11 +14,7 @@ from fusionproxy_jax.teachers.ownership import owned
 from fusionproxy_jax.teachers.part import Part, Progress
 from fusionproxy_jax.teachers.records import encode
 from fusionproxy_jax.teachers.registry import Teacher
-from fusionproxy_jax.teachers.sample_sheet import (
-    sample_sheet,
-    sheet_name,
-    spread_evenly,
-)
+from fusionproxy_jax.teachers.sample_sheet import sample_sheet, sheet_name
 from fusionproxy_jax.teachers.samples import (
     encode_samples,
     read_samples,
@@ -31,6 +27,7 @@ from fusionproxy_jax.teachers.shards import (
     write_shard,
 )
 from fusionproxy_jax.teachers.tile_ensemble import TaughtTile, teach_tiles
+from fusionproxy_jax.teachers.tiles import spread_evenly
 
 SHEETS = "sheets"
 

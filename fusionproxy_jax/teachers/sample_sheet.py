@@ -9,14 +9,6 @@ from fusionproxy_jax.evaluation.contact_sheet import contact_sheet
 from fusionproxy_jax.teachers.ensemble import ensemble_mean, ensemble_variance
 
 
-def spread_evenly(num_tiles: int, num_sheets: int) -> list[int]:
-    """Returns up to `num_sheets` of the tiles 0, 1, ..., evenly spread, ascending."""
-    if num_sheets < 1:
-        return []
-    chosen = np.linspace(0, num_tiles - 1, min(num_sheets, num_tiles))
-    return chosen.round().astype(int).tolist()
-
-
 def sheet_name(tile_id: str) -> str:
     """Returns a file name for a tile: its id, without what file names cannot hold."""
     return re.sub(r"[^\w.,@+=-]+", "_", tile_id) + ".png"

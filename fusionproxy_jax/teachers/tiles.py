@@ -49,3 +49,11 @@ def cut(image: np.ndarray, tile: Tile, tile_px: int) -> np.ndarray:
     padding = [(0, tile_px - tile.valid_height), (0, tile_px - tile.valid_width)]
     padding += [(0, 0)] * (image.ndim - 2)
     return np.pad(part, padding, mode="reflect")
+
+
+def spread_evenly(num_tiles: int, most: int) -> list[int]:
+    """Returns up to `most` of the tiles 0, 1, ..., evenly spread, ascending."""
+    if most < 1:
+        return []
+    chosen = np.linspace(0, num_tiles - 1, min(most, num_tiles))
+    return chosen.round().astype(int).tolist()

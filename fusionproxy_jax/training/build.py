@@ -9,6 +9,7 @@ import optax
 
 from fusionproxy_jax.config import Config
 from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.losses.routing_variants import Routing
 from fusionproxy_jax.models.student import Student
 from fusionproxy_jax.models.variants import build_student
 from fusionproxy_jax.training.panel_features import PanelFeatures
@@ -31,14 +32,14 @@ class Parts(NamedTuple):
     optimizer: optax.GradientTransformation
     make_step: Callable[[str | None], TrainStep]
     """Name of the mapped axis, None when there is none, to the step."""
+    routing: Routing | None
+    """How the backbones of a panel are weighted."""
 
 
 class Training(NamedTuple):
     """What a configuration means on these devices, before any data or state."""
 
-    module: Student
-    init_params: InitParams
-    optimizer: optax.GradientTransformation
+    parts: Parts
     parallel: Parallel
     process_batch_size: int
     """Images of a batch that this process loads."""
@@ -81,7 +82,7 @@ def build_parts(config: Config, *, panel: PanelFeatures | None = None) -> Parts:
             axis_name=axis_name,
         )
 
-    return Parts(module, init_params, optimizer, make_step)
+    return Parts(module, init_params, optimizer, make_step, routing)
 
 
 def build_training(
@@ -113,10 +114,4 @@ def build_training(
         num_processes=jax.process_count(),
         num_shards=parallel.num_shards,
     )
-    return Training(
-        parts.module,
-        parts.init_params,
-        parts.optimizer,
-        parallel,
-        process_batch_size,
-    )
+    return Training(parts, parallel, process_batch_size)

@@ -9,14 +9,16 @@ import jax.numpy as jnp
 
 from fusionproxy_jax.checkpoints.weights import check_parameters, load_weights
 from fusionproxy_jax.config import Config
+from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.input_pipeline.loader import make_loader
+from fusionproxy_jax.input_pipeline.schema import FEATURE_DEVIATION
 from fusionproxy_jax.runtime.fuser import WEIGHTS
 from fusionproxy_jax.teachers.cache import TeacherCache, open_cache
 from fusionproxy_jax.training.build import Training, build_training
 from fusionproxy_jax.training.panel_features import PanelFeatures, load_panel_features
 from fusionproxy_jax.training.pictures import ValidationPictures
 from fusionproxy_jax.training.reporting import Progress
-from fusionproxy_jax.training.routing import build_routing, split_routing
+from fusionproxy_jax.training.routing import split_routing
 from fusionproxy_jax.training.routing_pictures import RoutingPictures
 from fusionproxy_jax.training.run import (
     Run,
@@ -34,6 +36,7 @@ def train(
     workdir: str | Path,
     *,
     progress: Callable[[Progress], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> TrainingResult:
     """Distils a student from a teacher cache, or continues doing so.
 
@@ -42,6 +45,7 @@ def train(
         cache: Folder made by `fusionproxy teach`, or the open cache.
         workdir: Folder of the run; made when missing.
         progress: Called at every report.
+        tell: Called once, before training, with a sentence on the alignment.
 
     Raises:
         FusionProxyError: Bad settings, a cache or checkpoint that cannot be read, a
@@ -51,7 +55,8 @@ def train(
     require_one_process()
     if isinstance(cache, str | Path):
         cache = open_cache(Path(cache))
-    return execute(_student_run(config, cache), Path(workdir), progress=progress)
+    run = _student_run(config, cache, tell=tell or (lambda sentence: None))
+    return execute(run, Path(workdir), progress=progress)
 
 
 def _first_params(config: Config, random: InitParams) -> InitParams:
@@ -70,14 +75,21 @@ def _first_params(config: Config, random: InitParams) -> InitParams:
     return lambda key: random(key) | jax.tree.map(jnp.asarray, params)
 
 
-def _student_run(config: Config, cache: TeacherCache) -> Run:
-    panel = load_panel_features(
-        config.panel.backbones, cache, dtype=config.compute_dtype
-    )
+def _student_run(
+    config: Config, cache: TeacherCache, *, tell: Callable[[str], None]
+) -> Run:
+    panel = _panel(config, cache)
     names = () if panel is None else panel.backbones
+    digests = {entry.name: entry.digest for entry in cache.panel if entry.name in names}
     if names:
-        config = _on_whole_tiles(config, cache)
         cache = cache.with_panel(names)
+        config = _on_whole_tiles(config, cache)
+        tell(
+            f"aligned to {', '.join(names)}; whole tiles of {config.data.crop_px} px, "
+            "as features allow no crops and flips"
+        )
+    else:
+        tell("no alignment to a panel")
     training = build_training(config, panel=panel)
     data = make_loader(
         cache,
@@ -90,25 +102,52 @@ def _student_run(config: Config, cache: TeacherCache) -> Run:
         num_workers=config.data.num_workers,
     )
     meta = run_metadata(config, cache_hash=cache.hash, cache_config=cache.config_json)
-    meta["panel"] = {
-        entry.name: entry.fingerprint for entry in cache.panel if entry.name in names
-    }
+    meta["panel"] = digests
     return Run(
         config=config,
         meta=meta,
         data=data,
         parallel=training.parallel,
-        optimizer=training.optimizer,
-        init_params=_first_params(config, training.init_params),
+        optimizer=training.parts.optimizer,
+        init_params=_first_params(config, training.parts.init_params),
         draw=_drawing(config, training, cache, panel),
     )
 
 
+def _panel(config: Config, cache: TeacherCache) -> PanelFeatures | None:
+    """Returns the panel, None where Eq. 10 is off.
+
+    Raises:
+        FusionProxyError: As `load_panel_features`, or a routing is asked for that has
+            nothing to route.
+    """
+    panel = None
+    if config.loss.alignment_weight > 0:
+        panel = load_panel_features(
+            config.panel.backbones, cache, dtype=config.compute_dtype
+        )
+    if panel is None and config.loss.routing != "variance":
+        raise FusionProxyError(
+            f"loss.routing is {config.loss.routing!r}, but the run aligns to nothing: "
+            "the teacher cache has no features, or the panel or its weight is off; "
+            "add them with `fusionproxy teach --panel.backbones ...`"
+        )
+    return panel
+
+
 def _on_whole_tiles(config: Config, cache: TeacherCache) -> Config:
-    """Returns the configuration as it is run: features belong to whole tiles."""
-    tile_px = cache[0]["visible"].shape[0]
-    data = dataclasses.replace(config.data, crop_px=tile_px, flip=False)
-    return dataclasses.replace(config, data=data)
+    """Returns the configuration as it is run, by what the cache holds."""
+    tile = cache[0]
+    (grid,) = {
+        array.shape[0]
+        for key, array in tile.items()
+        if key.startswith(FEATURE_DEVIATION)
+    }
+    data = dataclasses.replace(
+        config.data, crop_px=tile["visible"].shape[0], flip=False
+    )
+    panel = dataclasses.replace(config.panel, grid=grid)
+    return dataclasses.replace(config, data=data, panel=panel)
 
 
 def _drawing(
@@ -119,7 +158,7 @@ def _drawing(
 ) -> Callable[[Path, int, dict], None]:
     """Returns what draws held-out pairs and, with a panel, the routing of tiles."""
     pairs = ValidationPictures(
-        training.module,
+        training.parts.module,
         config.data.sources,
         validation_fraction=config.data.validation_fraction,
     )
@@ -129,7 +168,7 @@ def _drawing(
         else RoutingPictures(
             cache,
             panel,
-            build_routing(config.loss, panel.backbones, num_steps=config.num_steps),
+            training.parts.routing,
         )
     )
 

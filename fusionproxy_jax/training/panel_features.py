@@ -8,7 +8,12 @@ import jax.numpy as jnp
 
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.panel.backbone import Backbone
-from fusionproxy_jax.panel.registry import load_backbones, locate, resolve
+from fusionproxy_jax.panel.registry import (
+    expand,
+    load_backbones,
+    locate,
+    parse_entry,
+)
 from fusionproxy_jax.teachers.cache import TeacherCache
 
 PyTree = Any
@@ -39,24 +44,37 @@ def load_panel_features(
         dtype: What the backbones compute in.
 
     Raises:
-        FusionProxyError: A backbone is not in the cache, its weights are missing, or
-            they are not those the cache was taught with.
+        FusionProxyError: A backbone is not in the cache or unfinished there, its
+            weights are missing, or they are not those the cache was taught with.
     """
     cached = {entry.name: entry for entry in cache.panel}
     if tuple(wanted) == AUTO:
-        specs = tuple(locate(name) for name in cached)
-    else:
-        specs = resolve(wanted)
-    if not specs:
-        return None
-    backbones = load_backbones(specs, dtype=dtype)
-    for backbone in backbones:
-        if backbone.name not in cached:
+        if cache.unfinished_panel:
             raise FusionProxyError(
-                f"panel.backbones names {backbone.name}; the teacher cache in "
+                f"the features of {', '.join(cache.unfinished_panel)} in "
+                f"{cache.directory} are unfinished; run the same `fusionproxy teach` "
+                "again to finish them, or name others with --panel.backbones"
+            )
+        entries = tuple(locate(name) for name in cached)
+    elif "auto" in wanted:
+        raise FusionProxyError(
+            f"panel.backbones is {' '.join(wanted)}; auto is all that the cache has "
+            "and stands alone"
+        )
+    else:
+        entries = expand(wanted)
+    if not entries:
+        return None
+    # Before weights are read, which takes minutes for a large panel.
+    for name in (parse_entry(entry).name for entry in entries):
+        if name not in cached:
+            raise FusionProxyError(
+                f"panel.backbones names {name}; the teacher cache in "
                 f"{cache.directory} has features of {', '.join(cached) or 'none'}; add "
                 "it with the same `fusionproxy teach` and this --panel.backbones"
             )
+    backbones = load_backbones(entries, dtype=dtype)
+    for backbone in backbones:
         if cached[backbone.name].fingerprint != backbone.fingerprint:
             raise FusionProxyError(
                 f"the weights of {backbone.name} are not those the teacher cache in "
@@ -71,17 +89,18 @@ def load_panel_features(
 
 
 def unscaled_panel_features(
-    wanted: Sequence[str], *, dtype: str, side_px: int
+    backbones: Sequence[Backbone], *, side_px: int
 ) -> PanelFeatures | None:
-    """Returns a panel that no cache was taught with, to time steps with.
+    """Returns a panel that no cache was taught with, to count and time steps with.
 
-    Scales and usual variances are 1. Arguments as in `load_panel_features`, which
-    raises the same; `side_px` is that of the images.
+    Scales and usual variances are 1; None without backbones.
+
+    Args:
+        backbones: Their parameters may be shapes, if nothing is run.
+        side_px: Side of the images.
     """
-    specs = resolve(wanted)
-    if not specs:
+    if not backbones:
         return None
-    backbones = load_backbones(specs, dtype=dtype)
     image = jax.ShapeDtypeStruct((1, side_px, side_px, 3), jnp.float32)
     widths = [
         jax.eval_shape(backbone.apply, backbone.params, image).shape[-1]

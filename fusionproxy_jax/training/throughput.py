@@ -40,7 +40,7 @@ def measure_throughput(
     parallel = training.parallel
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
     state = parallel.replicate(
-        new_state(training.init_params, training.optimizer, init_key)
+        new_state(training.parts.init_params, training.parts.optimizer, init_key)
     )
     batch = random_batch(np.random.default_rng(config.seed), config, panel)
     batch = {

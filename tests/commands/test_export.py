@@ -7,7 +7,7 @@ from tiny_student import TINY, exported, random_params
 
 from fusionproxy_jax import cli
 from fusionproxy_jax.checkpoints.weights import load_weights, save_weights
-from fusionproxy_jax.commands.export import training_summary
+from fusionproxy_jax.commands.export import training_summary, without_folders
 from fusionproxy_jax.errors import FusionProxyError
 
 
@@ -81,3 +81,28 @@ def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path, arguments, words
     with pytest.raises(FusionProxyError, match=words):
         cli.run(["export", "--out", str(out), *arguments(tmp_path)])
     assert not out.exists()
+
+
+def test_no_folder_of_this_machine_is_told_of_a_run():
+    told = without_folders(
+        {
+            "data": {"sources": ["/home/me/pairs/msrs"]},
+            "start_from": "/home/me/runs/first.safetensors",
+            "panel": {
+                "backbones": [
+                    "dinov2",
+                    "vgg16=/home/me/vgg.pth",
+                    "onnx:/home/me/d.onnx#t",
+                ],
+                "grid": 64,
+            },
+        }
+    )
+    assert told == {
+        "data": {"sources": ["msrs"]},
+        "start_from": "first.safetensors",
+        "panel": {
+            "backbones": ["dinov2", "vgg16=vgg.pth", "onnx:d.onnx#t"],
+            "grid": 64,
+        },
+    }

@@ -1,4 +1,5 @@
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -120,6 +121,19 @@ def test_kept_samples_serve_a_panel_that_comes_later(source, network, tmp_path):
     _teach(source, tmp_path, "--keep-samples", "--panel.backbones", network)
     assert [path.stat().st_mtime_ns for path in samples] == before
     assert len(open_cache(tmp_path, allow_rejected=True).panel) == 1
+
+
+def test_a_panel_without_the_option_removes_kept_samples_as_its_help_says(
+    source, network, tmp_path, capsys
+):
+    _teach(source, tmp_path, "--keep-samples")
+    assert list(tmp_path.glob("samples-*"))
+    _teach(source, tmp_path, "--panel.backbones", network)
+    assert not list(tmp_path.glob("samples-*"))
+    with pytest.raises(SystemExit):
+        cli.run(["teach", "--help"])
+    words = re.findall(r"[\w-]+", capsys.readouterr().out)
+    assert "taught without this option removes those kept before" in " ".join(words)
 
 
 def test_missing_weights_stop_it_before_anything_is_drawn(source, tmp_path):

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import pickle
+import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from cache_builds import cache_files, make_pair
@@ -17,6 +19,8 @@ from fusionproxy_jax.input_pipeline.schema import check_tile
 from fusionproxy_jax.panel.backbone import Backbone
 from fusionproxy_jax.teachers import part_builder
 from fusionproxy_jax.teachers.cache import build_cache, open_cache
+from fusionproxy_jax.teachers.panel_statistics.cached_backbone import CachedBackbone
+from fusionproxy_jax.teachers.panel_statistics.panel_lines import panel_lines
 from fusionproxy_jax.teachers.samples import read_samples, samples_path
 
 CONFIG = TeacherConfig(
@@ -28,6 +32,14 @@ CONFIG = TeacherConfig(
 PANEL_CONFIG = PanelConfig(grid=6, scale_tiles=5)
 FINE = {"stride": 4, "channels": 3, "seed": 0}
 COARSE = {"stride": 7, "channels": 2, "seed": 1}
+ENTRY = CachedBackbone(
+    name="entry",
+    fingerprint="f0",
+    scale=np.array([1, 2], np.float32),
+    mean_variance=0.3,
+    grid=64,
+    feature_grid=(8, 8),
+)
 PANEL = (tiny_backbone("fine", **FINE), tiny_backbone("coarse#0", **COARSE))
 # 18 tiles in two shards.
 PAIRS = [make_pair(index) for index in range(3)]
@@ -232,6 +244,79 @@ def test_features_made_otherwise_are_refused_in_one_sentence(kept, panel, config
     assert cache_files(kept.directory) == before
 
 
+def test_a_later_backbone_on_another_grid_is_refused_in_one_sentence(tmp_path):
+    _build(tmp_path, PANEL[:1])
+    before = cache_files(tmp_path)
+    other = dataclasses.replace(PANEL_CONFIG, grid=7)
+    told = (
+        "has fine on a grid of 6, and panel.grid is 7; the backbones of a cache share "
+        "one grid, so give --panel.grid 6, or delete .*features/fine$"
+    )
+    with pytest.raises(FusionProxyError, match=told):
+        _build(tmp_path, PANEL[1:], panel_config=other)
+    assert cache_files(tmp_path) == before
+    # Without a panel, nothing is made on its grid.
+    _build(tmp_path, (), panel_config=other)
+
+
+def test_a_nearly_dead_channel_counts_nothing(tmp_path):
+    def apply(params, images):
+        gains = jnp.array([1.0, 1e-5, 1.0]).reshape(1, 1, 1, 3)
+        return images[:, ::4, ::4] * gains + 7.0
+
+    cache = _build(tmp_path, (Backbone("quiet", "", {}, apply),), keep_samples=True)
+    (entry,) = cache.panel
+    np.testing.assert_array_equal(np.isinf(entry.scale), [False, True, False])
+    heard = np.array([0, 2])
+    for number, tile in enumerate(cache.with_panel(["quiet"])):
+        target = tile["feature_target/quiet"]
+        assert np.all(target[..., 1] == 0) and np.all(target[..., heard] > 0)
+        if number in (0, 15):
+            (seen,) = read_samples(samples_path(tmp_path, 0), [number])
+            scaled = seen[:, ::4, ::4, heard] / 255 / entry.scale[heard]
+            # Of three channels, one of which is 0.
+            variance = bilinear(scaled, 6).var(axis=0).sum(axis=-1) / 3
+            np.testing.assert_allclose(
+                tile["feature_deviation/quiet"], np.sqrt(variance), atol=1e-3
+            )
+    (line,) = panel_lines(cache)
+    assert line.endswith("; 1 of its channels hardly vary and count nothing")
+
+
+def test_panel_lines_say_nothing_of_silent_channels_where_there_are_none(kept):
+    assert not any("hardly" in line for line in panel_lines(kept))
+
+
+def test_statistics_of_a_silent_channel_come_back_from_json_of_the_standard(tmp_path):
+    written = dataclasses.replace(ENTRY, scale=np.array([0.1, np.inf], np.float32))
+    written.write(tmp_path)
+
+    def refuse(constant):
+        raise AssertionError(f"JSON has no {constant}")
+
+    json.loads((tmp_path / "statistics.json").read_text(), parse_constant=refuse)
+    found = CachedBackbone.read(tmp_path)
+    np.testing.assert_array_equal(found.scale, written.scale)
+    assert found.scale.dtype == np.float32
+    assert found.digest == written.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fingerprint": "f1"},
+        {"grid": 65},
+        {"scale": np.array([1, np.nextafter(np.float32(2), 3)], np.float32)},
+        {"mean_variance": np.nextafter(0.3, 1)},
+    ],
+)
+def test_the_digest_tells_features_apart_that_were_taught_otherwise(change):
+    assert re.fullmatch("[0-9a-f]{16}", ENTRY.digest)
+    same = dataclasses.replace(ENTRY, name="other", scale=ENTRY.scale.copy())
+    assert same.digest == ENTRY.digest
+    assert dataclasses.replace(ENTRY, **change).digest != ENTRY.digest
+
+
 def test_more_scale_tiles_than_tiles_are_all_of_them(tmp_path):
     first = _build(tmp_path, PANEL[:1], panel_config=PanelConfig(grid=6)).panel[0]
     again = PanelConfig(grid=6, scale_tiles=18)
@@ -287,9 +372,11 @@ def test_unfinished_features_of_a_finished_cache_are_not_offered(kept, tmp_path)
         _build(tmp_path, PANEL, panel_progress=interrupt)
     cache = open_cache(tmp_path)
     assert [entry.name for entry in cache.panel] == ["fine"]
+    assert cache.unfinished_panel == ("coarse#0",)
     with pytest.raises(FusionProxyError, match="features of coarse#0 .* unfinished"):
         cache.with_panel(["coarse#0"])
-    _build(tmp_path)
+    finished = _build(tmp_path)
+    assert finished.unfinished_panel == ()
     assert cache_files(tmp_path) == _without_samples(kept)
 
 
@@ -359,8 +446,8 @@ def test_statistics_can_be_read_by_anyone(kept):
             "broken gives features that are not",
         ),
         (
-            lambda images: images[:, ::4, ::4].at[..., 1].set(7.0),
-            "channel 1 of broken leaves float16's range .* its scale, 1.0e-06",
+            lambda images: 0.0 * images[:, ::4, ::4] + 7.0,
+            "channel 0 of broken leaves float16's range .* its scale, 1.0e-06",
         ),
     ],
 )

@@ -2,25 +2,7 @@ import numpy as np
 import pytest
 
 from fusionproxy_jax.teachers import sample_sheet as module
-from fusionproxy_jax.teachers.sample_sheet import (
-    sample_sheet,
-    sheet_name,
-    spread_evenly,
-)
-
-
-@pytest.mark.parametrize(
-    ("num_tiles", "num_sheets", "expected"),
-    [
-        (25, 3, [0, 12, 24]),
-        (5, 9, [0, 1, 2, 3, 4]),
-        (7, 1, [0]),
-        (7, 0, []),
-        (1, 4, [0]),
-    ],
-)
-def test_sheets_are_spread_over_all_tiles(num_tiles, num_sheets, expected):
-    assert spread_evenly(num_tiles, num_sheets) == expected
+from fusionproxy_jax.teachers.sample_sheet import sample_sheet, sheet_name
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from fusionproxy_jax.teachers.tiles import Tile, cut, tile_starts, tiles_of
+from fusionproxy_jax.teachers.tiles import (
+    Tile,
+    cut,
+    spread_evenly,
+    tile_starts,
+    tiles_of,
+)
 
 
 @pytest.mark.parametrize("side", [1, 31, 32, 33, 64, 65, 100, 641])
@@ -40,3 +46,17 @@ def test_a_limit_keeps_tiles_that_are_evenly_spread():
     assert tiles_of(96, 160, 32, most=15) == tiles_of(96, 160, 32, most=99) == every
     assert tiles_of(96, 160, 32, most=1) == [every[7]]
     assert tiles_of(96, 160, 32, most=3) == [every[2], every[7], every[12]]
+
+
+@pytest.mark.parametrize(
+    ("num_tiles", "most", "expected"),
+    [
+        (25, 3, [0, 12, 24]),
+        (5, 9, [0, 1, 2, 3, 4]),
+        (7, 1, [0]),
+        (7, 0, []),
+        (1, 4, [0]),
+    ],
+)
+def test_some_of_all_tiles_are_spread_evenly(num_tiles, most, expected):
+    assert spread_evenly(num_tiles, most) == expected

@@ -15,6 +15,7 @@ from fusionproxy_jax.checkpoints.weights import save_weights
 from fusionproxy_jax.commands.train import Train, progress_line
 from fusionproxy_jax.config import (
     DataConfig,
+    LossConfig,
     OptimizerConfig,
     PanelConfig,
     StudentConfig,
@@ -119,7 +120,19 @@ def test_a_record_that_cannot_be_read_ends_the_run_with_its_own_sentence(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"panel": PanelConfig(backbones=("vgg16",))}, "panel.backbones .*leave it"),
+        (
+            {"panel": PanelConfig(backbones=("vgg16",))},
+            "panel.backbones names vgg16; the teacher cache in cache has features of "
+            "none; add it",
+        ),
+        (
+            {"panel": PanelConfig(backbones=("auto", "vgg16"))},
+            "panel.backbones is auto vgg16; auto is all that the cache has and stands",
+        ),
+        (
+            {"loss": LossConfig(routing="learned")},
+            "loss.routing is 'learned', but the run aligns to nothing",
+        ),
         ({"num_steps": 2}, "warmup_steps is 2; .*num_steps 2"),
         ({"data": DataConfig(batch_size=3, crop_px=32)}, "batch_size is 3"),
         ({"data": DataConfig(batch_size=4, crop_px=64)}, "crop_px is 64"),
@@ -172,11 +185,11 @@ def test_the_real_student_trains_in_bfloat16_on_float32_parameters():
         parallel="jit",
     )
     training = build_training(config)
-    state = empty_state(training.module, training.optimizer)
+    state = empty_state(training.parts.module, training.parts.optimizer)
     moved, metrics = jax.eval_shape(
         training.parallel.run, state, tiny_batch(), jax.random.key(0)
     )
-    assert training.module.dtype == jnp.bfloat16
+    assert training.parts.module.dtype == jnp.bfloat16
     for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(moved), strict=True):
         assert (old.shape, old.dtype) == (new.shape, new.dtype)
     assert metrics["loss"].dtype == jnp.float32

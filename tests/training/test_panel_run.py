@@ -1,5 +1,6 @@
 """Whole runs that align to a panel: a real cache, a real ONNX file, a tiny student."""
 
+import copy
 import dataclasses
 import signal
 
@@ -12,11 +13,14 @@ from tiny_training import metric_rows, tiny_config
 from fusionproxy_jax.config import LossConfig, PanelConfig, TeacherConfig
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.input_pipeline.synthetic import SyntheticPairs
+from fusionproxy_jax.losses.routing_variants import single_routing
 from fusionproxy_jax.panel.registry import load_backbones
 from fusionproxy_jax.runtime.images import read_visible
 from fusionproxy_jax.teachers.cache import build_cache
 from fusionproxy_jax.training.checkpoint import load_averaged, load_student
 from fusionproxy_jax.training.loop import train
+from fusionproxy_jax.training.panel_features import load_panel_features
+from fusionproxy_jax.training.routing_pictures import RoutingPictures
 
 TILE_PX = 32
 
@@ -114,6 +118,80 @@ def test_a_released_student_has_no_routing(cache, panel, tmp_path, tiny_student)
     train(config, cache, tmp_path / "run")
     _, params, _ = load_student(tmp_path / "run")
     assert "routing" not in params
+
+
+def test_auto_is_all_that_the_cache_has(
+    cache, panel, tmp_path, tiny_student, monkeypatch
+):
+    entries = dict(zip(("one#y", "two#y"), panel, strict=True))
+    monkeypatch.setattr(
+        "fusionproxy_jax.training.panel_features.locate", entries.__getitem__
+    )
+    told = []
+    train(
+        panel_config(("auto",), num_steps=3), cache, tmp_path / "run", tell=told.append
+    )
+    row = metric_rows(tmp_path / "run")[0]
+    assert {"routing_weight/one#y", "routing_weight/two#y"} <= row.keys()
+    assert told == [
+        "aligned to one#y, two#y; whole tiles of 32 px, as features allow no crops and "
+        "flips"
+    ]
+
+
+def test_an_annealed_temperature_ends_where_it_says(
+    cache, panel, tmp_path, tiny_student
+):
+    loss = LossConfig(routing_temperature=1e3, routing_temperature_end=1e-9)
+    train(panel_config(panel, loss=loss), cache, tmp_path / "run")
+    entropy = [row["routing_entropy"] for row in metric_rows(tmp_path / "run")]
+    assert entropy[0] > 0.99
+    assert entropy[-1] < 0.2
+
+
+def test_features_taught_anew_are_another_run(cache, panel, tmp_path, tiny_student):
+    config = panel_config(panel, num_steps=3)
+    train(config, cache, tmp_path / "run")
+    again = copy.copy(cache)
+    changed = [
+        dataclasses.replace(entry, mean_variance=2 * entry.mean_variance)
+        for entry in cache.panel
+    ]
+
+    class Changed(type(cache)):
+        panel = tuple(changed)
+
+    again.__class__ = Changed
+    with pytest.raises(FusionProxyError, match="the panel or its weights are others"):
+        train(config, again, tmp_path / "run")
+
+
+def test_unfinished_features_are_not_dropped(cache, tmp_path, tiny_student):
+    class Unfinished(type(cache)):
+        unfinished_panel = ("two#y",)
+
+    begun = copy.copy(cache)
+    begun.__class__ = Unfinished
+    with pytest.raises(FusionProxyError, match="features of two#y in .* unfinished"):
+        train(panel_config(("auto",)), begun, tmp_path / "run")
+
+
+def test_without_weight_the_panel_is_left_alone(cache, panel, tmp_path, tiny_student):
+    loss, told = LossConfig(alignment_weight=0.0), []
+    config = panel_config(panel, loss=loss, num_steps=3)
+    train(config, cache, tmp_path / "run", tell=told.append)
+    assert told == ["no alignment to a panel"]
+    assert "alignment_loss" not in metric_rows(tmp_path / "run")[0]
+
+
+def test_pictures_show_the_weights_of_a_tile(cache, panel, tmp_path):
+    tiles = cache.with_panel(("one#y", "two#y"))
+    features = load_panel_features(panel, cache, dtype="float32")
+    # All weight on the second backbone.
+    pictures = RoutingPictures(tiles, features, single_routing(1, 2), num_tiles=1)
+    picture = read_visible(pictures.write(tmp_path, 0, None))
+    columns = [part.mean() for part in np.array_split(picture, 5, axis=1)]
+    assert columns[2] < columns[3]
 
 
 def test_one_backbone_of_the_cache_may_be_chosen(cache, panel, tmp_path, tiny_student):

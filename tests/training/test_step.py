@@ -8,7 +8,11 @@ import pytest
 from tiny_training import TinyStudent, tiny_batch
 
 from fusionproxy_jax.config import LossConfig, MisalignmentConfig
-from fusionproxy_jax.losses.routing_variants import learned_routing, variance_routing
+from fusionproxy_jax.losses.routing_variants import (
+    learned_routing,
+    uniform_routing,
+    variance_routing,
+)
 from fusionproxy_jax.panel.backbone import Backbone
 from fusionproxy_jax.training.panel_features import make_panel_features
 from fusionproxy_jax.training.routing import with_routing
@@ -20,13 +24,13 @@ SHAKEN = MisalignmentConfig(translation_px=4.0, rotation_deg=5.0, probability=1.
 KEY = jax.random.key(1)
 
 
-def make_step(*, dtype=jnp.float32, **options):
+def make_step(*, dtype=jnp.float32, loss=None, **options):
     module, optimizer = TinyStudent(dtype=dtype), optax.adam(3e-3)
     state = init_state(module, optimizer, jax.random.key(0))
     step = make_train_step(
         lambda params, *pair: module.apply({"params": params}, *pair),
         optimizer,
-        loss=LossConfig(),
+        loss=loss or LossConfig(),
         misalignment=SHAKEN,
         ema_decay=0.9,
         **options,
@@ -117,14 +121,14 @@ def block_means(params, images):
     return blocks * params["gain"]
 
 
-def panel_of(*names, scale=1.0):
+def panel_of(*names, scale=1.0, mean_variance=1.0):
     return make_panel_features(
         [
             Backbone(name, "", {"gain": jnp.asarray(index + 1.0)}, block_means)
             for index, name in enumerate(names)
         ],
         [np.full(3, scale, np.float32)] * len(names),
-        [1.0] * len(names),
+        np.broadcast_to(mean_variance, len(names)),
     )
 
 
@@ -166,6 +170,29 @@ def test_metrics_say_where_the_routing_goes():
         4.0 * metrics["feature_distance/left"],
         rtol=1e-5,
     )
+
+
+def test_backbones_are_weighed_by_what_is_usual_for_each():
+    panel = panel_of("left", "right", mean_variance=(1.0, 4.0))
+    state, step = make_step(panel=panel, routing=variance_routing(1.0))
+    _, metrics = step(state, batch_with_features("left", "right"), KEY, panel.frozen)
+    # Variances 1 and 2 over the usual 1 and 4.
+    left, right = np.exp(1.0), np.exp(0.5)
+    np.testing.assert_allclose(
+        metrics["routing_weight/left"], left / (left + right), rtol=1e-4
+    )
+
+
+def test_the_literal_norm_sums_over_channels():
+    losses = []
+    for norm in ("mean", "sum"):
+        panel = panel_of("left")
+        state, step = make_step(
+            loss=LossConfig(alignment_norm=norm), panel=panel, routing=uniform_routing()
+        )
+        _, metrics = step(state, batch_with_features("left"), KEY, panel.frozen)
+        losses.append(metrics["alignment_loss"])
+    np.testing.assert_allclose(losses[1], 3 * losses[0], rtol=1e-5)
 
 
 def test_features_are_divided_by_their_scale():

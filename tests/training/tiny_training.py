@@ -68,6 +68,8 @@ class TinyCache:
     config_json: str = "{}"
     broken: bool = False
     panel: tuple = ()
+    unfinished_panel: tuple = ()
+    directory: Path = Path("cache")
 
     def __len__(self) -> int:
         return self.num_tiles

@@ -6,6 +6,7 @@ from typing import Any
 from fusionproxy_jax.config import Config
 from fusionproxy_jax.evaluation.accelerator import device_name
 from fusionproxy_jax.evaluation.machine import describe_machine
+from fusionproxy_jax.panel.registry import load_backbones
 from fusionproxy_jax.training import throughput
 from fusionproxy_jax.training.panel_features import unscaled_panel_features
 
@@ -18,8 +19,7 @@ def bench_training(
     With a panel the step is timed with and without it, one after the other.
     """
     panel = unscaled_panel_features(
-        config.panel.backbones,
-        dtype=config.compute_dtype,
+        load_backbones(config.panel.backbones, dtype=config.compute_dtype),
         side_px=config.data.crop_px,
     )
     rate = throughput.measure_throughput(config, num_steps=num_steps)

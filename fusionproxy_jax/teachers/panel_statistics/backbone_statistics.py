@@ -14,12 +14,12 @@ from fusionproxy_jax.panel.backbone import Backbone
 from fusionproxy_jax.teachers.manifest import Manifest
 from fusionproxy_jax.teachers.panel_statistics.cached_backbone import (
     CachedBackbone,
-    Identity,
     ShardTotals,
     moments_path,
     write_features,
 )
 from fusionproxy_jax.teachers.panel_statistics.extraction import Extractor
+from fusionproxy_jax.teachers.panel_statistics.identity import Identity
 from fusionproxy_jax.teachers.panel_statistics.moments import Moments
 from fusionproxy_jax.teachers.records import encode
 from fusionproxy_jax.teachers.shards import shard_path
@@ -83,7 +83,10 @@ class BackboneStatistics:
         moments.write(self.moments_path(number))
 
     def load_scale(self, numbers: Sequence[int]) -> np.ndarray:
-        """Returns the scale float32 [c] that follows from the moments of shards."""
+        """Returns the scale float32 [c] that follows from the moments of shards.
+
+        That of silent channels is inf.
+        """
         return Moments.total(
             Moments.read(self.moments_path(number)) for number in numbers
         ).scale

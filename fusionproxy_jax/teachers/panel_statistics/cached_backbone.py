@@ -1,7 +1,7 @@
 """Files of one backbone's features in a teacher cache, below features/NAME.
 
 ==========================  ========================================================
-backbone.json               what the features are made with; written first
+backbone.json               `Identity`, what they are made with; written first
 moments-NNNNN.npz           `Moments` of the shard's tiles that the scale is taken on
 shard-NNNNN.array_record    `feature_target/NAME` and `feature_deviation/NAME` of
                             every tile of the cache's shard, in its order
@@ -10,26 +10,16 @@ statistics.json             `CachedBackbone`; written last
 ==========================  ========================================================
 """
 
+import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.teachers.ownership import owned
 from fusionproxy_jax.teachers.shards import write_json, write_records
-
-FEATURES = "features"
-# A folder on any system: no separators, no hidden ones.
-_NAME = re.compile(r"\w[\w.,@+=#-]*")
-
-
-def features_folder(directory: Path, name: str) -> Path:
-    """Returns where the features of the backbone `name` lie in a cache."""
-    return directory / FEATURES / name
 
 
 def moments_path(folder: Path, number: int) -> Path:
@@ -40,63 +30,6 @@ def moments_path(folder: Path, number: int) -> Path:
 def statistics_path(folder: Path) -> Path:
     """Returns where what is known of a finished backbone lies."""
     return folder / "statistics.json"
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What the features of one name are made with; others may not join them."""
-
-    name: str
-    fingerprint: str
-    """Of weights, tap and input size."""
-    grid: int
-    """Side of the common grid."""
-    scale_tiles: int
-    """Tiles the scale is taken on."""
-
-    def begin(self, directory: Path) -> Path:
-        """Returns the backbone's folder in the cache; makes it if there is none.
-
-        Raises:
-          FusionProxyError: it holds features made with something else, or cannot be
-            written.
-        """
-        if not _NAME.fullmatch(self.name):
-            raise FusionProxyError(
-                f"a backbone is named {self.name!r}; its features lie in a folder of "
-                "that name, so give it letters, digits and -_.,@+=# only"
-            )
-        folder = features_folder(directory, self.name)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FusionProxyError(
-                f"could not make {folder}: {error.strerror}"
-            ) from error
-        path = folder / "backbone.json"
-        with owned(path):
-            if path.exists():
-                self._require_same(path)
-            else:
-                write_json(path, asdict(self))
-        return folder
-
-    def _require_same(self, path: Path) -> None:
-        try:
-            found = Identity(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise FusionProxyError(
-                f"{path} is damaged; delete {path.parent} and run the same "
-                "`fusionproxy teach` again to make these features anew"
-            ) from error
-        for key, was in asdict(found).items():
-            now = getattr(self, key)
-            if was != now:
-                raise FusionProxyError(
-                    f"{path.parent} holds features of another {self.name} (its {key} "
-                    f"was {was}, now it is {now}); delete that folder to make them "
-                    "anew, or choose another --cache folder"
-                )
 
 
 @dataclass(frozen=True)
@@ -143,7 +76,7 @@ class CachedBackbone:
     fingerprint: str
     """As that of the `Backbone` they were made with."""
     scale: np.ndarray
-    """Standard deviation of every channel, float32 [c]; features are divided by it."""
+    """Features are divided by it, float32 [c]; inf for silent channels (`moments`)."""
     mean_variance: float
     """Mean of Eq. 6's variance over all tiles and positions, for Eq. 8."""
     grid: int
@@ -155,6 +88,18 @@ class CachedBackbone:
     def num_channels(self) -> int:
         """Channels of the features."""
         return len(self.scale)
+
+    @property
+    def num_silent(self) -> int:
+        """Channels that count nothing."""
+        return int(np.isinf(self.scale).sum())
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits; others where features of the same name were taught anew."""
+        settings = f"{self.fingerprint}|{self.grid}|{self.mean_variance!r}|"
+        data = settings.encode() + self.scale.astype("<f4").tobytes()
+        return hashlib.sha256(data).hexdigest()[:16]
 
     @property
     def bytes_per_tile(self) -> int:
@@ -170,7 +115,8 @@ class CachedBackbone:
         """
         path = statistics_path(folder)
         values = asdict(self) | {
-            "scale": self.scale.tolist(),
+            # JSON has no infinity.
+            "scale": [one if np.isfinite(one) else None for one in self.scale.tolist()],
             "num_channels": self.num_channels,
             "bytes_per_tile": self.bytes_per_tile,
         }
@@ -186,7 +132,10 @@ class CachedBackbone:
             return cls(
                 name=values["name"],
                 fingerprint=values["fingerprint"],
-                scale=np.array(values["scale"], np.float32),
+                scale=np.array(
+                    [np.inf if one is None else one for one in values["scale"]],
+                    np.float32,
+                ),
                 mean_variance=float(values["mean_variance"]),
                 grid=int(values["grid"]),
                 feature_grid=(height, width),

@@ -59,7 +59,7 @@ class Extractor:
 
         Args:
           samples: uint8 RGB [s, h, w, 3].
-          scale: standard deviation of every channel, float32 [c].
+          scale: what every channel is divided by, float32 [c]; inf for silent ones.
           grid: side of the common grid.
         """
         found = _statistics(self.features(samples), scale, grid=grid)

@@ -3,6 +3,11 @@
 The scale of a channel is its standard deviation over all teacher samples, images and
 positions of the backbone's own grid. Sums are taken in float64: that of squares and
 the squared mean may agree in many digits.
+
+A channel that hardly varies beside the others of its backbone is silent: its scale is
+inf, so that it is 0 in targets, variances and the loss (means over channels still count
+it). With only a smallest scale of 1e-6 for all, what little such a channel does on
+other images would be divided by next to nothing, squared, and be the whole gradient.
 """
 
 from collections.abc import Iterable
@@ -16,6 +21,8 @@ from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.runtime.files import atomic_path
 
 SMALLEST_SCALE = 1e-6
+# Of the median scale of the backbone's channels; those below are silent.
+_SILENT_SHARE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +57,16 @@ class Moments:
 
     @property
     def scale(self) -> np.ndarray:
-        """Standard deviation of every channel, float32 [c], at least 1e-6."""
+        """Standard deviation of every channel, float32 [c], at least 1e-6.
+
+        Inf for silent channels.
+        """
         variance = self.squares / self.count - np.square(self.sums / self.count)
         # Rounding may leave that of a constant channel just below zero.
         deviation = np.sqrt(np.maximum(variance, 0.0))
-        return np.maximum(deviation, SMALLEST_SCALE).astype(np.float32)
+        scale = np.maximum(deviation, SMALLEST_SCALE)
+        silent = scale < _SILENT_SHARE * np.median(scale)
+        return np.where(silent, np.inf, scale).astype(np.float32)
 
     def write(self, path: Path) -> None:
         """Writes an .npz file whole.

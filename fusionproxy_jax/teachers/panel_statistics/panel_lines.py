@@ -14,11 +14,17 @@ def panel_lines(cache: TeacherCache) -> list[str]:
     for backbone in cache.panel:
         height, width = backbone.feature_grid
         every_sample = 4 * num_samples * backbone.grid**2 * backbone.num_channels
+        silent = backbone.num_silent
         lines.append(
             f"{backbone.name}: features {height}x{width}x{backbone.num_channels}, "
             f"{backbone.bytes_per_tile / 1e6:.2f} MB per tile, "
             f"{every_sample / backbone.bytes_per_tile:.0f} times less than those of "
             f"all {num_samples} samples at {backbone.grid}x{backbone.grid} in float32; "
             f"mean variance {backbone.mean_variance:.4g}"
+            + (
+                f"; {silent} of its channels hardly vary and count nothing"
+                if silent
+                else ""
+            )
         )
     return lines

@@ -19,13 +19,14 @@ from fusionproxy_jax.teachers.panel_statistics.backbone_statistics import (
     BackboneStatistics,
 )
 from fusionproxy_jax.teachers.panel_statistics.cached_backbone import is_extracted
+from fusionproxy_jax.teachers.panel_statistics.identity import require_one_grid
 from fusionproxy_jax.teachers.panel_statistics.shared_pass import (
     PassProgress,
     ReadSamples,
     SharedPass,
 )
 from fusionproxy_jax.teachers.part import Part
-from fusionproxy_jax.teachers.sample_sheet import spread_evenly
+from fusionproxy_jax.teachers.tiles import spread_evenly
 
 # Names of the passes, as progress is told.
 _SCALE = "scale"
@@ -54,7 +55,7 @@ class PanelPass:
 
         Raises:
           FusionProxyError: two backbones have one name, or the folder holds features
-            of another one of that name.
+            of another one of that name, or of any on another grid.
         """
         names = [backbone.name for backbone in panel]
         doubled = sorted({name for name in names if names.count(name) > 1})
@@ -63,6 +64,8 @@ class PanelPass:
                 f"the panel has several backbones named {doubled[0]}; each needs a "
                 "name of its own"
             )
+        if names:
+            require_one_grid(directory, names, config.grid)
         self._panel = [
             BackboneStatistics(backbone, directory, manifest, config)
             for backbone in panel

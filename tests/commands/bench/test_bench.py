@@ -2,6 +2,7 @@ import functools
 import json
 
 import pytest
+from strided_backbones import tiny_backbone
 
 from fusionproxy_jax import cli
 from fusionproxy_jax.errors import FusionProxyError
@@ -29,12 +30,9 @@ def test_training_reports_images_a_second(tmp_path, capsys, monkeypatch):
 
 
 def test_training_tells_the_share_of_a_panel(tmp_path, capsys, monkeypatch):
-    class Panel:
-        backbones = ("one", "two")
-
     monkeypatch.setattr(
-        "fusionproxy_jax.commands.bench.training.unscaled_panel_features",
-        lambda wanted, **options: Panel() if wanted == ("compact",) else None,
+        "fusionproxy_jax.commands.bench.training.load_backbones",
+        lambda wanted, *, dtype: [tiny_backbone(name) for name in ("one", "two")],
     )
     monkeypatch.setattr(
         "fusionproxy_jax.training.throughput.measure_throughput",

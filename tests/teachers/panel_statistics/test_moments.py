@@ -10,7 +10,7 @@ from fusionproxy_jax.teachers.panel_statistics.moments import Moments
 @pytest.fixture
 def features():
     rng = np.random.default_rng(0)
-    maps = rng.normal(5, [1, 0.1, 3, 1e-4], size=(7, 5, 6, 4))
+    maps = rng.normal(5, [1, 0.1, 3, 1e-2], size=(7, 5, 6, 4))
     return maps.astype(np.float32)
 
 
@@ -28,8 +28,20 @@ def test_parts_together_are_the_whole(features):
     np.testing.assert_allclose(parts.scale, whole.scale, rtol=1e-6)
 
 
+def test_channels_below_a_thousandth_of_the_median_scale_are_silent():
+    rng = np.random.default_rng(0)
+    # The median of the scales is 2.
+    deviations = np.array([2, 0.0, 2, 1.9e-3, 2.1e-3, 2, 900])
+    values = rng.normal(size=(1, 50, 40, 1))
+    values = (values - values.mean()) / values.std()
+    scale = Moments.of(values * deviations).scale
+    np.testing.assert_array_equal(np.flatnonzero(np.isinf(scale)), [1, 3])
+    heard = [0, 2, 4, 5, 6]
+    np.testing.assert_allclose(scale[heard], deviations[heard], rtol=1e-6)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, 77.7])
-def test_a_constant_channel_has_the_smallest_scale(value):
+def test_constant_channels_alone_have_the_smallest_scale(value):
     scale = Moments.of(np.full((3, 9, 9, 2), value, np.float32)).scale
     np.testing.assert_allclose(scale, 1e-6, rtol=0.5)
 
