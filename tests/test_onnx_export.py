@@ -11,9 +11,11 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from models.tiny_encoders import TINY_STUDENTS
 from PIL import Image
 from tiny_student import TINY, exported, noise_pair, random_params
 
+from fusionproxy_jax.config import StudentConfig
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.models.any_size import fuse_any_size
 from fusionproxy_jax.models.variants import build_student
@@ -59,27 +61,107 @@ def test_both_forms_equal_flax_in_onnx_runtime(size):
     assert np.abs(camera - expected * 255.0).max() < 0.5 + 1e-3
 
 
-@pytest.mark.filterwarnings(
-    # onnx2torch's Slice indexes with a list of slices.
-    "ignore:Using a non-tuple sequence:UserWarning"
-)
-def test_the_float_form_equals_flax_in_pytorch(monkeypatch):
+@functools.cache
+def _exported_encoder(name):
+    """Returns parameters, float form and its session of a tiny student."""
+    config = TINY_STUDENTS[name]
+    params = random_params(config)
+    model = export.student_models(params, config, name, {})[f"{name}.onnx"]
+    assert {(o.domain, o.version) for o in model.opset_import} == {("", 17)}
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return params, content, session
+
+
+def _fused(session, size):
+    pair = dict(
+        zip(("visible", "infrared"), map(_nchw, noise_pair(*size)), strict=True)
+    )
+    return session.run(["fused"], pair)[0].transpose(0, 2, 3, 1)
+
+
+def _in_pytorch(path, monkeypatch):
+    """Returns size -> fused noise of an ONNX file that PyTorch runs."""
     import torch
 
     # The script may put a stand-in there; other tests should not meet it.
     for name in ("torchvision", "torchvision.ops"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     script = runpy.run_path(str(SCRIPTS / "use_from_pytorch.py"))
-    model = script["load"](str(exported() / "tiny.onnx"))
-    for size in SIZES:
-        visible, infrared = noise_pair(*size)
+    model = script["load"](str(path))
+
+    def fuse(size):
+        pair = (torch.from_numpy(_nchw(image)) for image in noise_pair(*size))
         with torch.no_grad():
-            fused = model(
-                torch.from_numpy(_nchw(visible)), torch.from_numpy(_nchw(infrared))
-            )
-        np.testing.assert_allclose(
-            fused.numpy().transpose(0, 2, 3, 1), _flax(size), atol=1e-4
-        )
+            return model(*pair).numpy().transpose(0, 2, 3, 1)
+
+    return fuse
+
+
+OTHER_ENCODERS = sorted(set(TINY_STUDENTS) - {"convnext_v2"})
+
+
+@pytest.mark.parametrize("name", OTHER_ENCODERS)
+def test_every_encoder_equals_flax_in_onnx_runtime(name):
+    params, _, session = _exported_encoder(name)
+    module = build_student(TINY_STUDENTS[name], grouped=True)
+    fuse = jax.jit(functools.partial(fuse_any_size, module))
+    # Of two sizes for the graph inside, too.
+    for size in ((2, 61, 83), (1, 33, 130)):
+        unit = [jnp.asarray(image, jnp.float32) / 255.0 for image in noise_pair(*size)]
+        expected = np.asarray(fuse(params, *unit))
+        assert expected.std() > 0.05
+        np.testing.assert_allclose(_fused(session, size), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", OTHER_ENCODERS)
+def test_an_exported_encoder_takes_any_size(name):
+    _, _, session = _exported_encoder(name)
+    for height, width in ((16, 16), (17, 199), (95, 33), (200, 61)):
+        fused = _fused(session, (1, height, width))
+        assert fused.shape == (1, height, width, 3)
+        assert 0.0 <= fused.min() < fused.max() <= 1.0
+
+
+def test_affine_layers_leave_nothing_in_an_exported_graph():
+    """Neither products of parameters nor passes over maps."""
+    config = StudentConfig(
+        stem_width=4,
+        widths=(4,),
+        depths=(1,),
+        normalization="affine",
+        activation="relu",
+        response_norm=False,
+    )
+    core = export.core_graph(config, random_params(config))
+    counts = Counter(node.op_type for node in core.graph.node)
+    num_heads = len(config.widths) + 1
+    # The heads' channel attention, multiplied into their weights.
+    assert counts["Mul"] == num_heads
+
+
+@pytest.mark.filterwarnings(
+    # onnx2torch's Slice indexes with a list of slices.
+    "ignore:Using a non-tuple sequence:UserWarning"
+)
+def test_the_float_form_equals_flax_in_pytorch(monkeypatch):
+    fuse = _in_pytorch(exported() / "tiny.onnx", monkeypatch)
+    for size in SIZES:
+        np.testing.assert_allclose(fuse(size), _flax(size), atol=1e-4)
+
+
+@pytest.mark.filterwarnings(
+    # As above.
+    "ignore:Using a non-tuple sequence:UserWarning"
+)
+@pytest.mark.parametrize("name", OTHER_ENCODERS)
+def test_every_encoder_is_the_same_in_pytorch(monkeypatch, tmp_path, name):
+    _, content, session = _exported_encoder(name)
+    path = tmp_path / "student.onnx"
+    path.write_bytes(content)
+    fuse = _in_pytorch(path, monkeypatch)
+    for size in ((2, 61, 83), (1, 33, 130)):
+        np.testing.assert_allclose(fuse(size), _fused(session, size), atol=1e-4)
 
 
 def test_the_onnx_runtime_script_fuses_files(tmp_path):

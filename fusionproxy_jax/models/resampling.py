@@ -1,4 +1,4 @@
-"""Doubling the size of feature maps; exporters pass their own forms of these two."""
+"""Growing feature maps; exporters pass their own forms of these two."""
 
 import jax
 from jaxtyping import Array, Float
@@ -12,10 +12,15 @@ def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     )
 
 
-def depth_to_space(x: Float[Array, "b h w c4"]) -> Float[Array, "b h2 w2 c"]:
-    """Unfolds four channel groups (row-major 2x2 offsets) into twice the size."""
+def depth_to_space(
+    x: Float[Array, "b h w c"], block: int = 2
+) -> Float[Array, "b h2 w2 c2"]:
+    """Unfolds groups of channels, one per offset, into `block` times the size.
+
+    The `block**2` offsets lie row by row.
+    """
     batch, height, width, channels = x.shape
-    folded = x.reshape(batch, height, width, 2, 2, channels // 4)
+    folded = x.reshape(batch, height, width, block, block, channels // block**2)
     return folded.transpose(0, 1, 3, 2, 4, 5).reshape(
-        batch, 2 * height, 2 * width, channels // 4
+        batch, block * height, block * width, channels // block**2
     )

@@ -25,9 +25,9 @@ def upsample(x: jax.Array) -> jax.Array:
     return _UPSAMPLE.bind(x)
 
 
-def depth_to_space(x: jax.Array) -> jax.Array:
-    """Unfolds four channel groups into twice the size (NHWC): ONNX DepthToSpace."""
-    return _DEPTH_TO_SPACE.bind(x)
+def depth_to_space(x: jax.Array, block: int = 2) -> jax.Array:
+    """Unfolds channels into `block` times the size (NHWC): ONNX DepthToSpace."""
+    return _DEPTH_TO_SPACE.bind(x, block=block)
 
 
 @_UPSAMPLE.def_abstract_eval
@@ -37,9 +37,11 @@ def _(x: ShapedArray) -> ShapedArray:
 
 
 @_DEPTH_TO_SPACE.def_abstract_eval
-def _(x: ShapedArray) -> ShapedArray:
+def _(x: ShapedArray, *, block: int) -> ShapedArray:
     batch, height, width, channels = x.shape
-    return ShapedArray((batch, 2 * height, 2 * width, channels // 4), x.dtype)
+    return ShapedArray(
+        (batch, block * height, block * width, channels // block**2), x.dtype
+    )
 
 
 def _lower_in_nchw(
@@ -114,6 +116,9 @@ class _DepthToSpacePlugin(PrimitiveLeafPlugin):
             ctx,
             eqn,
             lambda x: ctx.builder.DepthToSpace(
-                x, _outputs=[ctx.fresh_name("unfolded")], blocksize=2, mode="DCR"
+                x,
+                _outputs=[ctx.fresh_name("unfolded")],
+                blocksize=eqn.params["block"],
+                mode="DCR",
             ),
         )

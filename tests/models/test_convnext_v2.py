@@ -1,9 +1,18 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
+import transformers
+from flax import linen as nn
 
-from fusionproxy_jax.models.convnext_v2 import ConvNextV2Block, GlobalResponseNorm
+from fusionproxy_jax.models.convnext_v2 import (
+    ConvNextV2Block,
+    ConvNextV2Encoder,
+    Downsample,
+    GlobalResponseNorm,
+)
+from fusionproxy_jax.models.layer_style import LayerStyle
 
 
 def _random(*shape, seed=0):
@@ -47,59 +56,163 @@ def test_response_norm_does_not_overflow_half_precision_at_full_size():
     np.testing.assert_allclose(half.astype(jnp.float32), expected, rtol=5e-3, atol=1e-2)
 
 
-class _PublishedBlock(torch.nn.Module):
-    """The block restated from the paper, NCHW outside."""
+class _Affine(torch.nn.LayerNorm):
+    """The parameters of a LayerNorm without its normalisation."""
 
-    def __init__(self, channels):
+    def forward(self, x):
+        return self.weight * x + self.bias
+
+
+class _Block(torch.nn.Module):
+    """The block restated from the paper, with its variants, NCHW outside."""
+
+    def __init__(self, channels, variant):
         super().__init__()
-        self.dwconv = torch.nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
-        self.norm = torch.nn.LayerNorm(channels, eps=1e-6)
-        self.pwconv1 = torch.nn.Linear(channels, 4 * channels)
-        self.scale = torch.nn.Parameter(torch.zeros(4 * channels))
-        self.bias = torch.nn.Parameter(torch.zeros(4 * channels))
-        self.pwconv2 = torch.nn.Linear(4 * channels, channels)
+        size, self.grn = variant.get("kernel_size", 7), variant.get("response_norm", 1)
+        wide = variant.get("expansion", 4) * channels
+        affine = variant.get("normalization") == "affine"
+        self.activation = {
+            "gelu": torch.nn.GELU(),
+            "relu": torch.nn.ReLU(),
+            "hardswish": torch.nn.Hardswish(),
+        }[variant.get("activation", "gelu")]
+        self.dwconv = torch.nn.Conv2d(
+            channels, channels, size, padding=size // 2, groups=channels
+        )
+        self.norm = (_Affine if affine else torch.nn.LayerNorm)(channels, eps=1e-6)
+        self.pwconv1 = torch.nn.Linear(channels, wide)
+        if self.grn:
+            self.scale = torch.nn.Parameter(torch.zeros(wide))
+            self.bias = torch.nn.Parameter(torch.zeros(wide))
+        self.pwconv2 = torch.nn.Linear(wide, channels)
 
     def forward(self, image):
         x = self.dwconv(image).permute(0, 2, 3, 1)
-        x = torch.nn.functional.gelu(self.pwconv1(self.norm(x)))
-        response = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
-        share = response / (response.mean(dim=-1, keepdim=True) + 1e-6)
-        x = self.scale * (x * share) + self.bias + x
+        x = self.activation(self.pwconv1(self.norm(x)))
+        if self.grn:
+            response = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+            share = response / (response.mean(dim=-1, keepdim=True) + 1e-6)
+            x = self.scale * (x * share) + self.bias + x
         return image + self.pwconv2(x).permute(0, 3, 1, 2)
 
 
-def test_a_block_equals_the_published_block_in_pytorch():
-    channels = 6
-    generator = torch.Generator().manual_seed(0)
-    published = _PublishedBlock(channels)
+def _redraw(network, seed=0):
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in published.parameters():
+        for parameter in network.parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return network
 
-    def array(tensor):
-        return tensor.detach().numpy()
 
-    def dense(layer):
-        return {"kernel": array(layer.weight).T, "bias": array(layer.bias)}
+def _array(tensor):
+    return jnp.asarray(tensor.detach().numpy())
 
-    params = {
-        "dwconv": {
-            "kernel": array(published.dwconv.weight).transpose(2, 3, 1, 0),
-            "bias": array(published.dwconv.bias),
-        },
-        "norm": {
-            "scale": array(published.norm.weight),
-            "bias": array(published.norm.bias),
-        },
-        "pwconv1": dense(published.pwconv1),
-        "grn": {"scale": array(published.scale), "bias": array(published.bias)},
-        "pwconv2": dense(published.pwconv2),
+
+def _conv(layer):
+    return {
+        "kernel": _array(layer.weight).transpose(2, 3, 1, 0),
+        "bias": _array(layer.bias),
     }
-    params = jax.tree.map(jnp.asarray, params)
+
+
+def _dense(layer):
+    return {"kernel": _array(layer.weight).T, "bias": _array(layer.bias)}
+
+
+def _norm(layer):
+    return {"scale": _array(layer.weight), "bias": _array(layer.bias)}
+
+
+def _block_params(block, norm, response=None):
+    params = {
+        "dwconv": _conv(block.dwconv),
+        "norm": _norm(norm),
+        "pwconv1": _dense(block.pwconv1),
+        "pwconv2": _dense(block.pwconv2),
+    }
+    if response is not None:
+        scale, bias = response
+        params["grn"] = {
+            "scale": _array(scale).reshape(-1),
+            "bias": _array(bias).reshape(-1),
+        }
+    return params
+
+
+def _nchw(x):
+    return torch.from_numpy(np.array(x.transpose(0, 3, 1, 2)))
+
+
+def _nhwc(tensor):
+    return tensor.numpy().transpose(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {},
+        {"normalization": "affine", "activation": "relu", "response_norm": False},
+        {"activation": "hardswish", "kernel_size": 3, "expansion": 2},
+    ],
+    ids=["published", "cheapest", "smaller"],
+)
+def test_a_block_equals_the_same_block_in_pytorch(variant):
+    channels = 6
+    reference = _redraw(_Block(channels, variant))
+    response = (reference.scale, reference.bias) if reference.grn else None
+    params = _block_params(reference, reference.norm, response)
     x = _random(2, 9, 11, channels)
     with torch.no_grad():
-        nchw = published(torch.from_numpy(np.array(x.transpose(0, 3, 1, 2))))
-    expected = nchw.numpy().transpose(0, 2, 3, 1)
+        expected = _nhwc(reference(_nchw(x)))
+    named = dict(variant)
+    style = {
+        name: named.pop(name)
+        for name in ("normalization", "activation")
+        if name in named
+    }
     for grouped in (False, True):
-        ours = ConvNextV2Block(grouped=grouped).apply({"params": params}, x)
+        block = ConvNextV2Block(LayerStyle(**style, grouped=grouped), **named)
+        ours = jax.jit(block.apply)({"params": params}, x)
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_encoder_equals_the_published_network():
+    """Its first stage, which ours has not, is without blocks."""
+    config = transformers.ConvNextV2Config(
+        num_stages=3, hidden_sizes=[4, 6, 8], depths=[0, 2, 1], drop_path_rate=0.0
+    )
+    published = _redraw(transformers.ConvNextV2Model(config)).eval()
+    params = {"stem": _conv(published.embeddings.patch_embeddings)}
+    for index, stage in enumerate(published.encoder.stages[1:]):
+        norm, convolution = stage.downsampling_layer
+        params[f"norm{index}"] = _norm(norm)
+        params[f"downsample{index}"] = _conv(convolution)
+        for number, block in enumerate(stage.layers):
+            params[f"stage{index}_block{number}"] = _block_params(
+                block, block.layernorm, (block.grn.weight, block.grn.bias)
+            )
+    image = _random(1, 32, 48, 3)
+    with torch.no_grad():
+        expected = [published.embeddings.patch_embeddings(_nchw(image))]
+        for stage in published.encoder.stages[1:]:
+            expected.append(stage(expected[-1]))
+    encoder = ConvNextV2Encoder(
+        stem_width=4,
+        widths=(6, 8),
+        depths=(2, 1),
+        style=LayerStyle(grouped=True),
+        stem_stride=4,
+    )
+    ours = jax.jit(encoder.apply)({"params": params}, image)
+    for features, reference in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(features, _nhwc(reference), rtol=1e-4, atol=1e-5)
+
+
+def test_an_affine_layer_before_halving_goes_into_the_convolution():
+    x, kernel, bias = _random(1, 4, 6, 3), _random(2, 2, 3, 5, seed=1), _random(5)
+    scale, shift = _random(3, seed=2), _random(3, seed=3)
+    params = {"params": {"kernel": kernel, "bias": bias}}
+    ours = Downsample(5).apply(params, x, scale, shift)
+    plain = nn.Conv(5, (2, 2), strides=(2, 2), padding="VALID")
+    affine = x * scale.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)
+    np.testing.assert_allclose(ours, plain.apply(params, affine), rtol=1e-4, atol=1e-5)

@@ -1,17 +1,22 @@
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
 
 from fusionproxy_jax.models.resampling import depth_to_space, upsample
 
 
-def test_depth_to_space_equals_pytorch_pixel_shuffle():
-    x = np.random.default_rng(0).standard_normal((2, 3, 5, 12)).astype(np.float32)
+@pytest.mark.parametrize("block", [2, 4])
+def test_depth_to_space_equals_pytorch_pixel_shuffle(block):
+    cells = block**2
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 3 * cells))
+    x = x.astype(np.float32)
     # PyTorch orders channels (colour, row, column), ours (row, column, colour).
-    nchw = x.reshape(2, 3, 5, 4, 3).transpose(0, 4, 3, 1, 2).reshape(2, 12, 3, 5)
-    expected = torch.pixel_shuffle(torch.from_numpy(nchw.copy()), 2).numpy()
+    nchw = x.reshape(2, 3, 5, cells, 3).transpose(0, 4, 3, 1, 2)
+    nchw = torch.from_numpy(nchw.reshape(2, 3 * cells, 3, 5).copy())
+    expected = torch.pixel_shuffle(nchw, block).numpy()
     np.testing.assert_array_equal(
-        depth_to_space(jnp.asarray(x)), expected.transpose(0, 2, 3, 1)
+        depth_to_space(jnp.asarray(x), block), expected.transpose(0, 2, 3, 1)
     )
 
 
