@@ -127,7 +127,7 @@ def panel_of(*names, scale=1.0, mean_variance=1.0):
             Backbone(name, "", {"gain": jnp.asarray(index + 1.0)}, block_means)
             for index, name in enumerate(names)
         ],
-        [np.full(3, scale, np.float32)] * len(names),
+        [np.broadcast_to(np.float32(scale), 3)] * len(names),
         np.broadcast_to(mean_variance, len(names)),
     )
 
@@ -203,6 +203,14 @@ def test_features_are_divided_by_their_scale():
         _, metrics = step(state, batch_with_features("left"), KEY, panel.frozen)
         distances.append(metrics["feature_distance/left"])
     np.testing.assert_allclose(distances[0], 4.0 * distances[1], rtol=1e-5)
+
+
+def test_a_silent_channel_counts_nothing():
+    panel = panel_of("left", scale=[1.0, np.inf, 1.0])
+    images = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
+    (features,) = panel.extract(panel.frozen, images)
+    assert not np.any(features[..., 1])
+    assert np.all(np.asarray(features[..., 0]) > 0)
 
 
 def test_a_learned_routing_moves_with_the_student_and_the_panel_does_not():
