@@ -15,7 +15,7 @@ def test_nothing_is_lost_where_nothing_is_wrong():
     clean = _images(0)
     loss, terms = restoration_loss(clean, clean, jnp.array([0.9, 0.1]))
     np.testing.assert_allclose(loss, 0.0, atol=1e-5)
-    assert terms.keys() == {"squared", "absolute", "structure", "colour"}
+    assert terms.keys() == {"squared", "absolute", "edges", "structure", "colour"}
 
 
 def test_terms_follow_their_formulas():
@@ -28,6 +28,10 @@ def test_terms_follow_their_formulas():
     )
     np.testing.assert_allclose(
         terms["absolute"], 0.5 * signal * np.abs(difference).mean((1, 2, 3)), rtol=1e-4
+    )
+    edges = [np.abs(np.diff(difference, axis=axis)).mean((1, 2, 3)) for axis in (1, 2)]
+    np.testing.assert_allclose(
+        terms["edges"], 0.5 * signal * (edges[0] + edges[1]), rtol=1e-4
     )
     first, second = (np.asarray(i, np.float64) / 2 + 0.5 for i in (estimate, clean))
     cosine = ((first * second).sum(-1) + 1e-3) / np.sqrt(
