@@ -207,15 +207,17 @@ def test_the_command_reports_and_returns_the_signal_it_was_stopped_by(
 ):
     from fusionproxy_jax.training import loop
 
-    def stopped(config, cache, workdir, *, progress):
+    def stopped(config, cache, workdir, *, progress, tell):
+        tell("no alignment to a panel")
         progress(Progress(7, 10, float("nan"), float("nan"), {"loss": 1.0}))
         return loop.TrainingResult(step=7, signal_number=15)
 
     monkeypatch.setattr(loop, "train", stopped)
     assert Train(cache=tmp_path, workdir=tmp_path).run() == 143
     shown = capsys.readouterr().err.splitlines()
-    assert shown[0] == "step 7/10  loss 1.0000  nan steps/s  ? left"
-    assert shown[1].startswith("stopped by SIGTERM at step 7, checkpoint saved")
+    assert shown[0] == "no alignment to a panel"
+    assert shown[1] == "step 7/10  loss 1.0000  nan steps/s  ? left"
+    assert shown[2].startswith("stopped by SIGTERM at step 7, checkpoint saved")
 
 
 def test_the_command_says_when_there_is_no_cache(tmp_path):

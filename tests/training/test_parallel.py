@@ -3,13 +3,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from strided_backbones import tiny_backbone
 from tiny_training import TinyStudent, tiny_batch, tiny_config
 
 from fusionproxy_jax.config import DataConfig, LossConfig, MisalignmentConfig
 from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.losses.routing_variants import learned_routing
 from fusionproxy_jax.training.build import build_training
+from fusionproxy_jax.training.panel_features import make_panel_features
 from fusionproxy_jax.training.parallel import parallelize
-from fusionproxy_jax.training.state import init_state
+from fusionproxy_jax.training.routing import with_routing
+from fusionproxy_jax.training.state import init_state, new_state, student_params
 from fusionproxy_jax.training.step import make_train_step
 
 # SGD, because Adam hides a gradient that is wrong by a factor.
@@ -61,6 +65,63 @@ def test_devices_change_the_speed_and_nothing_else(mode, num_devices, on_one_dev
         np.testing.assert_allclose(metrics[name], value, rtol=5e-5, err_msg=name)
 
 
+def two_aligned_steps(mode, num_devices):
+    """Two steps with a panel and a learned routing."""
+    panel, routing = (
+        make_panel_features(
+            [tiny_backbone("fine"), tiny_backbone("coarse", stride=8, seed=1)],
+            [np.ones(3)] * 2,
+            [1.0, 2.0],
+        ),
+        learned_routing(),
+    )
+
+    def make_aligned_step(axis_name):
+        return make_train_step(
+            lambda params, *pair: MODULE.apply({"params": params}, *pair),
+            OPTIMIZER,
+            loss=LossConfig(),
+            misalignment=MisalignmentConfig(probability=0.0),
+            ema_decay=0.9,
+            panel=panel,
+            routing=routing,
+            axis_name=axis_name,
+        )
+
+    parallel = parallelize(
+        make_aligned_step,
+        mode=mode,
+        frozen=panel.frozen,
+        devices=jax.local_devices()[:num_devices],
+    )
+    init = with_routing(student_params(MODULE), routing, 2)
+    state = parallel.replicate(new_state(init, OPTIMIZER, jax.random.key(0)))
+    generator = np.random.default_rng(0)
+    batch = tiny_batch(6)
+    for name, grid in (("fine", 8), ("coarse", 4)):
+        target = generator.normal(size=(6, grid, grid, 3))
+        batch[f"feature_target/{name}"] = target.astype(np.float32)
+        batch[f"feature_variance/{name}"] = generator.random((6, 16, 16), np.float32)
+    for _ in range(2):
+        state, metrics = parallel.run(
+            state, parallel.shard_batch(batch), jax.random.key(3)
+        )
+    return parallel.unreplicate((state, metrics))
+
+
+def test_devices_change_nothing_with_a_panel_either():
+    expected_state, expected_metrics = two_aligned_steps("jit", 1)
+    assert np.any(expected_state.params["routing"]["logits"])
+    state, metrics = two_aligned_steps("pmap", 2)
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=2e-6),
+        state,
+        expected_state,
+    )
+    for name, value in expected_metrics.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
+
+
 def test_the_steps_compared_move_the_parameters(on_one_device):
     state, _ = on_one_device
     first = init_state(MODULE, OPTIMIZER, jax.random.key(0))
@@ -72,9 +133,12 @@ def test_the_steps_compared_move_the_parameters(on_one_device):
 @pytest.mark.parametrize("mode", ["pmap", "jit"])
 def test_the_state_is_donated_and_results_on_the_host_are_not_touched(mode):
     def make_adder(axis_name):
-        return lambda state, batch, key: ({"w": state["w"] + 1.0}, jnp.sum(batch))
+        def add(state, batch, key, frozen):
+            return {"w": state["w"] + frozen}, jnp.sum(batch)
 
-    parallel = parallelize(make_adder, mode=mode)
+        return add
+
+    parallel = parallelize(make_adder, mode=mode, frozen=np.float32(1.0))
     host = {"w": np.zeros(1000, np.float32)}
     state = parallel.replicate(host)
     kept = parallel.unreplicate(state)
