@@ -96,3 +96,20 @@ def with_size(inputs, height: int, width: int):
         (name, dtype, [fixed.get(axis, axis) for axis in shape])
         for name, dtype, shape in inputs
     )
+
+
+def write_strided_conv(path, seed: int = 0) -> str:
+    """Writes a convolution, 4 px wide, to 5 channels; returns its panel entry."""
+    kernel = np.random.default_rng(seed).normal(size=(5, 3, 4, 4)).astype(np.float32)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Conv", ["x", "w"], ["y"], strides=[4, 4])],
+            "network",
+            [onnx.helper.make_tensor_value_info("x", 1, [1, 3, "h", "w"])],
+            [onnx.helper.make_tensor_value_info("y", 1, [1, 5, "a", "b"])],
+            [onnx.numpy_helper.from_array(kernel, "w")],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 17)],
+    )
+    onnx.save(model, path)
+    return f"onnx:{path}#y"

@@ -12,6 +12,7 @@ from fusionproxy_jax.evaluation.contact_sheet import contact_sheet
 from fusionproxy_jax.losses.routing import normalised_routing_entropy
 from fusionproxy_jax.losses.routing_variants import Routing
 from fusionproxy_jax.runtime.images import write_image
+from fusionproxy_jax.teachers.tiles import spread_evenly
 from fusionproxy_jax.training.panel_features import PanelFeatures
 from fusionproxy_jax.training.pictures import to_uint8
 
@@ -30,8 +31,7 @@ class RoutingPictures:
         num_tiles: int = 4,
     ) -> None:
         """Takes tiles with features of the panel, spread evenly over the cache."""
-        places = np.linspace(0, len(tiles) - 1, min(num_tiles, len(tiles)))
-        self._tiles = [tiles[int(place)] for place in places.round()]
+        self._tiles = [tiles[n] for n in spread_evenly(len(tiles), num_tiles)]
         self._panel = panel
         self._weights = jax.jit(
             lambda variance, step, params: routing(

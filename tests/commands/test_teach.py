@@ -5,9 +5,9 @@ import subprocess
 import sys
 
 import numpy as np
-import onnx
 import pytest
 from PIL import Image
+from tiny_graphs import write_strided_conv
 
 from fusionproxy_jax import cli
 from fusionproxy_jax.config import Config
@@ -32,21 +32,8 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """A panel entry: an ONNX file of one convolution, 4 px wide, to 5 channels."""
-    kernel = np.random.default_rng(0).normal(size=(5, 3, 4, 4)).astype(np.float32)
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            [onnx.helper.make_node("Conv", ["x", "w"], ["y"], strides=[4, 4])],
-            "network",
-            [onnx.helper.make_tensor_value_info("x", 1, [1, 3, "h", "w"])],
-            [onnx.helper.make_tensor_value_info("y", 1, [1, 5, "a", "b"])],
-            [onnx.numpy_helper.from_array(kernel, "w")],
-        ),
-        opset_imports=[onnx.helper.make_opsetid("", 17)],
-    )
-    path = tmp_path_factory.mktemp("network") / "conv.onnx"
-    onnx.save(model, path)
-    return f"onnx:{path}#y"
+    """A panel entry: an ONNX file of one convolution."""
+    return write_strided_conv(tmp_path_factory.mktemp("network") / "conv.onnx")
 
 
 def _arguments(source, cache, *options):

@@ -6,8 +6,8 @@ import signal
 
 import jax
 import numpy as np
-import onnx
 import pytest
+from tiny_graphs import write_strided_conv
 from tiny_training import metric_rows, tiny_config
 
 from fusionproxy_jax.config import LossConfig, PanelConfig, TeacherConfig
@@ -25,27 +25,12 @@ from fusionproxy_jax.training.routing_pictures import RoutingPictures
 TILE_PX = 32
 
 
-def write_network(path, seed=0):
-    """Writes a convolution, 4 px wide, to 5 channels; returns its panel entry."""
-    kernel = np.random.default_rng(seed).normal(size=(5, 3, 4, 4)).astype(np.float32)
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            [onnx.helper.make_node("Conv", ["x", "w"], ["y"], strides=[4, 4])],
-            "network",
-            [onnx.helper.make_tensor_value_info("x", 1, [1, 3, "h", "w"])],
-            [onnx.helper.make_tensor_value_info("y", 1, [1, 5, "a", "b"])],
-            [onnx.numpy_helper.from_array(kernel, "w")],
-        ),
-        opset_imports=[onnx.helper.make_opsetid("", 17)],
-    )
-    onnx.save(model, path)
-    return f"onnx:{path}#y"
-
-
 @pytest.fixture(scope="module")
 def panel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("networks")
-    return write_network(folder / "one.onnx"), write_network(folder / "two.onnx", 1)
+    return write_strided_conv(folder / "one.onnx"), write_strided_conv(
+        folder / "two.onnx", 1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +202,7 @@ def test_without_a_panel_the_cache_is_cropped_as_ever(cache, tmp_path, tiny_stud
 def test_backbones_that_do_not_fit_the_cache_are_refused(
     name, seed, message, cache, tmp_path, tiny_student
 ):
-    other = write_network(tmp_path / name, seed)
+    other = write_strided_conv(tmp_path / name, seed)
     with pytest.raises(FusionProxyError, match=message):
         train(panel_config((other,)), cache, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fusionproxy_jax.panel.backbone import Backbone
-from fusionproxy_jax.panel.panel import resample
+from fusionproxy_jax.panel.common_grid import resample
 
 # As many as the paper's ensemble has samples.
 _IMAGES_PER_BATCH = 8

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusionproxy_jax.panel.panel import resample
+from fusionproxy_jax.panel.common_grid import resample
 
 
 def _features(*shape, seed=0):
