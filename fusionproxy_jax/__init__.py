@@ -1,7 +1,7 @@
 """Real-time infrared-visible image fusion.
 
 >>> from fusionproxy_jax import load
->>> fuse = load("base")
+>>> fuse = load()
 >>> rgb = fuse(visible, infrared)
 
 Importing this package loads NumPy at most; JAX is loaded by the parts that train.

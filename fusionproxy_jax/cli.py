@@ -6,6 +6,7 @@ without JAX.
 
 import dataclasses
 import importlib
+import inspect
 import logging
 import os
 import runpy
@@ -55,27 +56,38 @@ def _usage() -> str:
     )
 
 
-def _load_config(path: Path) -> object:
-    """Returns `get_config()` of an experiment file run by path."""
+def _load_config(text: str) -> object:
+    """Returns `get_config()` of an experiment file; `FILE.py:NAME` passes the name."""
+    path, name = Path(text), None
+    if not path.is_file() and ":" in text:
+        file, _, name = text.rpartition(":")
+        path = Path(file)
     if not path.is_file():
         raise FusionProxyError(f"no experiment file at {path}; see experiments/")
     names = runpy.run_path(str(path))
     if "get_config" not in names:
         raise FusionProxyError(f"{path} defines no get_config() -> Config")
-    return names["get_config"]()
+    get_config = names["get_config"]
+    if name is None:
+        return get_config()
+    if not inspect.signature(get_config).parameters:
+        raise FusionProxyError(
+            f"{path} has one configuration only; leave :{name} away"
+        )
+    return get_config(name)
 
 
-def _split_config(arguments: list[str]) -> tuple[Path | None, list[str]]:
+def _split_config(arguments: list[str]) -> tuple[str | None, list[str]]:
     """Takes `--config FILE` out of `arguments`; its values become the defaults."""
     for position, argument in enumerate(arguments):
         if argument == "--config":
             if position + 1 == len(arguments):
                 raise FusionProxyError("--config needs the path of an experiment file")
             rest = arguments[:position] + arguments[position + 2 :]
-            return Path(arguments[position + 1]), rest
+            return arguments[position + 1], rest
         if argument.startswith("--config="):
             rest = arguments[:position] + arguments[position + 1 :]
-            return Path(argument.removeprefix("--config=")), rest
+            return argument.removeprefix("--config="), rest
     return None, arguments
 
 
@@ -105,9 +117,9 @@ def run(arguments: list[str]) -> int:
 
     keywords = {}
     if "config" in {field.name for field in dataclasses.fields(command_class)}:
-        path, rest = _split_config(rest)
-        if path is not None:
-            keywords["config"] = _load_config(path)
+        file, rest = _split_config(rest)
+        if file is not None:
+            keywords["config"] = _load_config(file)
     if keywords:
         command_class = _with_defaults(command_class, keywords)
     command = tyro.cli(command_class, args=rest, prog=f"fusionproxy {name}")

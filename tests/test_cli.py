@@ -90,6 +90,27 @@ def test_a_file_gives_defaults_and_flags_override_them(tmp_path, monkeypatch):
         cli.run(["train", f"--config={tmp_path / 'empty.py'}"])
 
 
+def test_a_file_of_several_configurations_takes_the_name_of_one(tmp_path, monkeypatch):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from fusionproxy_jax.config import Config\n"
+        "def get_config(steps='3'):\n"
+        "    return Config(num_steps=int(steps))\n"
+    )
+    seen = []
+    monkeypatch.setattr(
+        "fusionproxy_jax.commands.train.Train.run", lambda self: seen.append(self)
+    )
+    for suffix in ("", ":8"):
+        cli.run(["train", "--cache", "c", "--workdir", "w", f"--config={file}{suffix}"])
+    assert [command.config.num_steps for command in seen] == [3, 8]
+    with pytest.raises(FusionProxyError, match="no experiment file at .*other.py"):
+        cli.run(["train", "--config", f"{tmp_path / 'other.py'}:8"])
+    file.write_text("def get_config():\n    return 1\n")
+    with pytest.raises(FusionProxyError, match="one configuration only"):
+        cli.run(["train", "--config", f"{file}:8"])
+
+
 def test_the_hash_of_a_configuration_changes_with_any_field():
     assert config_hash(Config()) == config_hash(Config())
     assert config_hash(Config()) != config_hash(Config(seed=1))

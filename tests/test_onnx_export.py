@@ -138,6 +138,8 @@ def test_affine_layers_leave_nothing_in_an_exported_graph():
     num_heads = len(config.widths) + 1
     # The heads' channel attention, multiplied into their weights.
     assert counts["Mul"] == num_heads
+    # Everything is channels-first, as the images are.
+    assert counts["Transpose"] == 0
 
 
 @pytest.mark.filterwarnings(
@@ -240,7 +242,9 @@ def test_onnx_runtime_finds_the_fast_forms(tmp_path):
     assert nodes["ReduceMean"] == num_blocks
     num_heads, num_reductions = len(TINY.widths) + 1, len(TINY.widths)
     # Dense layers that take no gain: the first of each block, two per head, decoder's.
-    assert nodes["Gemm"] == num_blocks + 2 * num_heads + num_reductions
+    # The heads' are fused with the activation behind them.
+    assert nodes["Gemm"] == num_blocks + num_reductions
+    assert nodes["FusedGemm"] == 2 * num_heads
 
 
 def test_a_gained_map_read_elsewhere_is_left_alone():

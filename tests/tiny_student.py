@@ -25,7 +25,8 @@ def random_params(config: StudentConfig = TINY, seed: int = 0):
         noise = generator.standard_normal(leaf.shape).astype(np.float32)
         name = path[-1].key
         if name == "kernel":
-            gain = 0.3 if "to_rgb" in jax.tree_util.keystr(path) else 1.0
+            is_last = path[-2].key.startswith("to_")
+            gain = 0.3 if is_last else 1.0
             return np.float32(gain / np.sqrt(np.prod(leaf.shape[:-1]))) * noise
         return np.float32(1.0 if name == "scale" else 0.0) + np.float32(0.3) * noise
 

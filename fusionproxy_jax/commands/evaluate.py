@@ -49,9 +49,9 @@ class Evaluate:
         tuple[str, ...],
         tyro.conf.arg(
             metavar="NAME|FILE.onnx [...]",
-            help="Students: base, small, nano, or exported ONNX files.",
+            help="Students: nano, small, base, or exported ONNX files.",
         ),
-    ] = ("base",)
+    ] = ("small",)
     teacher: Annotated[
         tuple[str, ...],
         tyro.conf.arg(

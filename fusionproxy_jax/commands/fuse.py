@@ -55,9 +55,9 @@ class Fuse:
         str,
         tyro.conf.arg(
             metavar="NAME|FILE.onnx",
-            help="Student to fuse with: base, small, nano, or an exported ONNX file.",
+            help="Student to fuse with: nano, small, base, or an exported ONNX file.",
         ),
-    ] = "base"
+    ] = "small"
     overwrite: Annotated[
         tyro.conf.FlagCreatePairsOff[bool],
         tyro.conf.arg(

@@ -249,7 +249,7 @@ def _measure(pairs: list[Any], tiny: Path) -> dict[str, dict[str, float]]:
     from fusionproxy_jax.evaluation.survey import measure_pairs
     from fusionproxy_jax.runtime.fuser import load
 
-    methods = {"tiny": load(tiny, threads=1), "base": load("base", threads=1)}
+    methods = {"tiny": load(tiny, threads=1), "small": load("small", threads=1)}
     return mean_metrics(list(measure_pairs(pairs, {**methods, **CONTROLS})))
 
 
@@ -259,7 +259,7 @@ def _fuse(pairs: list[Any], tiny: Path, out: Path) -> Path:
     from fusionproxy_jax.runtime.fuser import load
     from fusionproxy_jax.runtime.images import read_infrared, read_visible, write_image
 
-    fusers = {"tiny student": load(tiny), "shipped student": load("base")}
+    fusers = {"tiny student": load(tiny), "shipped student": load("small")}
     rows = []
     # Few rows are looked at; many would make the picture large.
     for pair in pairs[:8]:

@@ -58,6 +58,9 @@ class StudentConfig:
     decoder_join: Literal["concatenate", "add"] = "concatenate"
     # Depthwise-separable convolutions in the decoder.
     decoder_separable: bool = False
+    # What the decoder predicts per pixel: a residual for each colour, one for all
+    # three, or that and a weight of infrared against visible luminance.
+    output: Literal["rgb", "luma", "blend"] = "rgb"
 
     def __post_init__(self) -> None:
         """Rejects stage lists that do not match or are empty, and idle settings."""

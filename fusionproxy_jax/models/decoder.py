@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from fusionproxy_jax.models import resampling
 from fusionproxy_jax.models.activation import Activation, activate
 from fusionproxy_jax.models.depthwise import DepthwiseConv
+from fusionproxy_jax.models.output import NUM_MAPS, Output
 
 Features = Float[Array, "b _ _ _"]
 
@@ -46,16 +47,18 @@ class Decoder(nn.Module):
 
     Attributes:
         cell: Edge length in pixels of what one place of the finest features covers.
+        output: What is predicted per pixel, see `models/output.py`.
         join: Whether features are stacked with or added to those of the finer scale.
         separable: Makes the convolutions of joined features depthwise-separable.
         activation: See `activate`.
         dtype: Computation dtype.
         grouped: See `depthwise`.
         upsample: Doubles the size of a map.
-        depth_to_space: Turns `3 * cell**2` channels into RGB at full size.
+        depth_to_space: Turns `cell**2` channels into one at full size.
     """
 
     cell: int = 2
+    output: Output = "rgb"
     join: Literal["concatenate", "add"] = "concatenate"
     separable: bool = False
     activation: Activation = "gelu"
@@ -65,8 +68,8 @@ class Decoder(nn.Module):
     depth_to_space: Callable[[jax.Array, int], jax.Array] = resampling.depth_to_space
 
     @nn.compact
-    def __call__(self, features: Sequence[Features]) -> Float[Array, "b _ _ 3"]:
-        """Returns an RGB residual at `cell` times the size of the first features."""
+    def __call__(self, features: Sequence[Features]) -> Float[Array, "b _ _ _"]:
+        """Returns the output's maps at `cell` times the size of the first features."""
         x = features[-1]
         for level in range(len(features) - 2, -1, -1):
             skip = features[level]
@@ -79,12 +82,12 @@ class Decoder(nn.Module):
             x = self._merge(skip.shape[-1], f"merge{level}")(x)
             x = activate(x, self.activation)
         x = nn.Conv(
-            3 * self.cell**2,
+            NUM_MAPS[self.output] * self.cell**2,
             (3, 3),
             padding=((1, 1), (1, 1)),
             dtype=self.dtype,
             kernel_init=nn.initializers.zeros,
-            name="to_rgb",
+            name=f"to_{self.output}",
         )(x)
         return self.depth_to_space(x, self.cell)
 

@@ -6,6 +6,7 @@ from jax.typing import DTypeLike
 
 from fusionproxy_jax.models.decoder import Decoder
 from fusionproxy_jax.models.fusion_head import FusionHead
+from fusionproxy_jax.models.output import compose
 from fusionproxy_jax.types import Image, Infrared
 
 
@@ -16,7 +17,8 @@ class Student(nn.Module):
         encoder: A network that returns one feature map per scale, finest first, each
             half the size of the one before, and has a `stride` that sizes must be
             multiples of. The student holds two such networks, one per modality.
-        decoder: Turns one fused feature map per scale into RGB at full size.
+        decoder: Turns one fused feature map per scale into maps at full size, of which
+            `compose` makes the fused image.
         attention_reduction: Bottleneck of the fusion heads' channel attention.
         dtype: Computation dtype of the fusion heads; parameters stay float32.
     """
@@ -42,5 +44,5 @@ class Student(nn.Module):
             )
             for level in range(len(visible_features))
         ]
-        residual = self.decoder(fused_features)
-        return visible.astype(jnp.float32) + residual.astype(jnp.float32)
+        maps = self.decoder(fused_features)
+        return compose(self.decoder.output, maps, visible, infrared)

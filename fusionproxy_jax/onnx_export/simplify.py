@@ -7,6 +7,11 @@ does not. What is saved are passes over large maps, the student's cost on a CPU.
 import numpy as np
 import onnx_ir as ir
 
+from fusionproxy_jax.onnx_export.channels_first import (
+    channels_first,
+    is_convolutional,
+    pooled_mean,
+)
 from fusionproxy_jax.onnx_export.graph import (
     Insertion,
     attribute,
@@ -174,13 +179,31 @@ def gain_into_weights(graph: ir.Graph) -> None:
         replace(gained, x)
 
 
+def image_weights(graph: ir.Graph) -> None:
+    """Products with weights [b, o, i] of each image become plain matrix products."""
+    for node in list(graph):
+        if attribute(node, "equation") != "bhwi,boi->bhwo":
+            continue
+        x, weights = node.inputs
+        add = Insertion(graph, before=node)
+        pixels = add("Reshape", x, np.array([0, -1, x.shape[-1]]))
+        product = add("MatMul", pixels, add("Transpose", weights, perm=[0, 2, 1]))
+        size = add("Slice", add("Shape", x), np.array([0]), np.array([3]))
+        shape = add("Concat", size, np.array([weights.shape[1]]), axis=0)
+        replace(node.outputs[0], add("Reshape", product, shape))
+        graph.remove(node, safe=True)
+
+
 def simplify(model: ir.Model) -> None:
     """Applies every rule."""
-    for rule in (
-        fold_constants,
-        convolution_bias,
-        depth_to_space_order,
-        spatial_mean,
-        gain_into_weights,
-    ):
-        rule(model.graph)
+    graph = model.graph
+    for rule in (fold_constants, convolution_bias, depth_to_space_order):
+        rule(graph)
+    if is_convolutional(graph):
+        pooled_mean(graph)
+        gain_into_weights(graph)
+        channels_first(graph)
+    else:
+        spatial_mean(graph)
+        gain_into_weights(graph)
+        image_weights(graph)

@@ -30,6 +30,28 @@ def _crop(add: Insertion, image: ir.Value, like: ir.Value) -> ir.Value:
     return add("Slice", image, np.array([0, 0]), size, np.array([2, 3]))
 
 
+def _number(value: float) -> np.ndarray:
+    return np.array(value, np.float32)
+
+
+def _channels_first(add: Insertion, image: ir.Value) -> ir.Value:
+    """Returns NHWC as NCHW; one channel takes no copy."""
+    if image.shape[-1] == 1:
+        return add("Unsqueeze", add("Squeeze", image, np.array([3])), np.array([1]))
+    return add("Transpose", image, perm=[0, 3, 1, 2])
+
+
+def _unit_range(add: Insertion, image: ir.Value) -> ir.Value:
+    """Returns bytes as floats in [0, 1]."""
+    return add("Mul", add("Cast", image, to=ir.DataType.FLOAT), _number(1.0 / 255.0))
+
+
+def _levels(add: Insertion, image: ir.Value) -> ir.Value:
+    """Returns floats in [0, 1] as whole numbers in 0..255, still floats."""
+    levels = add("Round", add("Mul", image, _number(255.0)))
+    return add("Clip", levels, _number(0.0), _number(255.0))
+
+
 def _interface(name: str, channels: int, *, camera: bool) -> ir.Value:
     sizes = ("B", "H", "W", channels) if camera else ("B", channels, "H", "W")
     dtype = ir.DataType.UINT8 if camera else ir.DataType.FLOAT
@@ -60,23 +82,22 @@ def add_image_interface(model: ir.Model, *, stride: int, camera: bool) -> None:
         inner = graph.inputs[position]
         outer = _interface(name, channels, camera=camera)
         image = outer
-        if camera:
-            floats = add("Cast", image, to=ir.DataType.FLOAT)
-            unit = add("Div", floats, np.array(255.0, np.float32))
-            image = add("Transpose", unit, perm=[0, 3, 1, 2])
-        images[name] = image
+        images[name] = image = _channels_first(add, outer) if camera else outer
+        # Copies of bytes are four times as fast as of floats.
+        padded = _pad_to_stride(add, image, stride)
         inner.name = f"{name}_padded"
-        inner.replace_all_uses_with(_pad_to_stride(add, image, stride))
+        inner.replace_all_uses_with(_unit_range(add, padded) if camera else padded)
         graph.inputs[position] = outer
     add = Insertion(graph)
     core = graph.outputs[0]
     core.name = "core_output"
-    cropped = _crop(add, core, images["visible"])
-    result = add("Clip", cropped, np.array(0.0, np.float32), np.array(1.0, np.float32))
     if camera:
-        levels = add("Round", add("Mul", result, np.array(255.0, np.float32)))
-        nhwc = add("Transpose", levels, perm=[0, 2, 3, 1])
-        result = add("Cast", nhwc, to=ir.DataType.UINT8)
+        levels = add("Cast", _levels(add, core), to=ir.DataType.UINT8)
+        cropped = _crop(add, levels, images["visible"])
+        result = add("Transpose", cropped, perm=[0, 2, 3, 1])
+    else:
+        cropped = _crop(add, core, images["visible"])
+        result = add("Clip", cropped, _number(0.0), _number(1.0))
     fused = _interface("fused", 3, camera=camera)
     result.name, result.shape, result.type = fused.name, fused.shape, fused.type
     graph.outputs[0] = result

@@ -25,18 +25,18 @@ MAX_ASPECT_RATIO = 1.2
 
 
 def load(
-    model: str | Path = "base",
+    model: str | Path = "small",
     *,
     threads: int | None = None,
     order: Literal["rgb", "bgr"] = "rgb",
 ) -> "Fuser":
     """Returns a function that fuses a visible and an infrared image.
 
-    >>> fuse = load("base")
+    >>> fuse = load()
     >>> rgb = fuse(visible, infrared)
 
     Args:
-      model: `base`, `small`, `nano`, or the path of an ONNX file that
+      model: `nano`, `small` or `base`, or the path of an ONNX file that
         `fusionproxy export` wrote, in either of its two forms.
       threads: threads of the network; all physical cores by default.
       order: channel order of visible and fused images; OpenCV's is `bgr`.

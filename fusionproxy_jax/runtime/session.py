@@ -42,6 +42,9 @@ class OnnxStudent:
         options.log_severity_level = 4
         options.intra_op_num_threads = threads or num_physical_cores()
         options.inter_op_num_threads = 1
+        # Idle threads spin within a run only: spinning on after it takes the processors
+        # from whatever uses the fused image next (experiments/students/README.md).
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.graph_optimization_level = (
             onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         )

@@ -18,7 +18,7 @@ def test_the_whole_chain_runs_in_miniature(tmp_path, capsys):
     stages = ["pairs", "teacher", "training", "export", "fusion", "metrics"]
     assert list(report["seconds"]) == stages
     metrics = report["held_out_metrics"]
-    assert {"tiny", "base", "mean", "max", "lp"} <= metrics.keys()
+    assert {"tiny", "small", "mean", "max", "lp"} <= metrics.keys()
     assert metrics["tiny"]["SSIM"] > 0.5
     curve = report["loss_curve"]
     assert curve[-1]["step"] == 60

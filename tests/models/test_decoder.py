@@ -32,7 +32,7 @@ def _dense(x, layer):
     [
         {},
         {"join": "add", "activation": "relu"},
-        {"separable": True, "cell": 4, "grouped": True},
+        {"separable": True, "cell": 4, "grouped": True, "output": "blend"},
     ],
     ids=["default", "added", "separable"],
 )
@@ -47,7 +47,9 @@ def test_the_decoder_equals_the_same_decoder_in_pytorch(variant):
         shapes,
     )
     ours = jax.jit(decoder.apply)({"params": params}, features)
-    assert ours.shape == (2, 4 * cell, 6 * cell, 3)
+    output = variant.get("output", "rgb")
+    num_maps = {"rgb": 3, "blend": 2}[output]
+    assert ours.shape == (2, 4 * cell, 6 * cell, num_maps)
 
     skip, x = (torch.from_numpy(f).permute(0, 3, 1, 2) for f in (fine, coarse))
     x = functional.interpolate(
@@ -60,8 +62,8 @@ def test_the_decoder_equals_the_same_decoder_in_pytorch(variant):
     else:
         x = _conv(x, merge)
     x = x.relu() if variant.get("activation") == "relu" else functional.gelu(x)
-    x = _conv(x, params["to_rgb"])
-    # From (row, column, colour) to PyTorch's (colour, row, column).
-    x = x.unflatten(1, (cell**2, 3)).transpose(1, 2).flatten(1, 2)
+    x = _conv(x, params[f"to_{output}"])
+    # From (row, column, map) to PyTorch's (map, row, column).
+    x = x.unflatten(1, (cell**2, num_maps)).transpose(1, 2).flatten(1, 2)
     expected = functional.pixel_shuffle(x, cell).permute(0, 2, 3, 1)
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
