@@ -1,5 +1,6 @@
 """From torch's layout of a tensor to Flax's, and to the type wanted."""
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal
@@ -25,6 +26,23 @@ def _conv1d(kernel: np.ndarray) -> np.ndarray:
     return kernel.squeeze(2).transpose(1, 0)
 
 
+def _pointwise(weight: np.ndarray) -> np.ndarray:
+    """(out, in), ones behind it or not -> (in, out)."""
+    return weight.reshape(weight.shape[:2]).transpose(1, 0)
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+    """One axis among axes of length one -> that axis."""
+    return values.reshape(max(values.shape))
+
+
+def _square(rows: np.ndarray) -> np.ndarray:
+    """(rows, side * side) -> (rows, side, side)."""
+    count, length = rows.shape
+    side = math.isqrt(length)
+    return rows.reshape(count, side, side)
+
+
 def _as_is(values: np.ndarray) -> np.ndarray:
     return values
 
@@ -34,6 +52,9 @@ TRANSFORMS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
         "conv": _conv,
         "linear": _linear,
         "conv1d": _conv1d,
+        "pointwise": _pointwise,
+        "flat": _flat,
+        "square": _square,
         "as_is": _as_is,
         "embedding": _as_is,
     }

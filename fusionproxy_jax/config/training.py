@@ -157,6 +157,9 @@ class Config:
     # Weights to begin with: a released student's name, or a file written by
     # `fusionproxy export`; none starts from random ones.
     start_from: str | None = None
+    # ImageNet weights for both encoders to begin with: a torch or safetensors file of
+    # timm or transformers; none starts from random ones.
+    encoder_weights: str | None = None
     seed: int = 0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     parallel: Literal["pmap", "jit"] = "pmap"
@@ -166,7 +169,14 @@ class Config:
     keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
-        """Rejects counts below one."""
+        """Rejects counts below one, and two beginnings for the encoders."""
+        require(
+            self.encoder_weights is None or self.start_from is None,
+            "encoder_weights",
+            self.encoder_weights,
+            f"none with start_from {self.start_from!r}, whose weights include the "
+            "encoders'",
+        )
         for name in (
             "num_steps",
             "log_every",

@@ -142,6 +142,18 @@ class Checkpoints:
             ) from error
 
 
+def has_checkpoint(workdir: Path) -> bool:
+    """Returns whether a run in `workdir` would go on rather than begin."""
+    # Opening a folder that is not there fails.
+    if not (workdir / "checkpoints").is_dir():
+        return False
+    checkpoints = Checkpoints(workdir)
+    try:
+        return checkpoints.latest_step() is not None
+    finally:
+        checkpoints.close()
+
+
 def load_averaged(workdir: Path) -> tuple[PyTree, dict]:
     """Returns averaged parameters (NumPy) and metadata of a run of any network.
 

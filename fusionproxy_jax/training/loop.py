@@ -5,16 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 
-from fusionproxy_jax.checkpoints.weights import check_parameters, load_weights
 from fusionproxy_jax.config import Config
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.input_pipeline.loader import make_loader
 from fusionproxy_jax.input_pipeline.schema import FEATURE_DEVIATION
-from fusionproxy_jax.runtime.fuser import WEIGHTS
 from fusionproxy_jax.teachers.cache import TeacherCache, open_cache
 from fusionproxy_jax.training.build import Training, build_training
+from fusionproxy_jax.training.checkpoint import has_checkpoint
+from fusionproxy_jax.training.first_params import first_params
 from fusionproxy_jax.training.panel_features import PanelFeatures, load_panel_features
 from fusionproxy_jax.training.pictures import ValidationPictures
 from fusionproxy_jax.training.reporting import Progress
@@ -27,7 +26,6 @@ from fusionproxy_jax.training.run import (
     require_one_process,
 )
 from fusionproxy_jax.training.run_identity import run_metadata
-from fusionproxy_jax.training.state import InitParams
 
 
 def train(
@@ -45,7 +43,8 @@ def train(
         cache: Folder made by `fusionproxy teach`, or the open cache.
         workdir: Folder of the run; made when missing.
         progress: Called at every report.
-        tell: Called once, before training, with a sentence on the alignment.
+        tell: Called before training, with a sentence on the alignment and, in a new
+            run, one on the weights it begins with where they are ImageNet's.
 
     Raises:
         FusionProxyError: Bad settings, a cache or checkpoint that cannot be read, a
@@ -55,29 +54,15 @@ def train(
     require_one_process()
     if isinstance(cache, str | Path):
         cache = open_cache(Path(cache))
-    run = _student_run(config, cache, tell=tell or (lambda sentence: None))
-    return execute(run, Path(workdir), progress=progress)
-
-
-def _first_params(config: Config, random: InitParams) -> InitParams:
-    """Returns key -> first parameters: random ones, or those of `start_from`.
-
-    A learned routing always begins anew: it belongs to one panel.
-    """
-    if config.start_from is None:
-        return random
-    path = Path(config.start_from)
-    if not path.suffix:
-        path = WEIGHTS / f"{config.start_from}.safetensors"
-    params, _ = load_weights(path)
-    shapes, _ = split_routing(jax.eval_shape(random, jax.random.key(0)))
-    check_parameters(params, shapes, source=str(path))
-    return lambda key: random(key) | jax.tree.map(jnp.asarray, params)
+    workdir, tell = Path(workdir), tell or (lambda sentence: None)
+    run = _student_run(config, cache, new=not has_checkpoint(workdir), tell=tell)
+    return execute(run, workdir, progress=progress)
 
 
 def _student_run(
-    config: Config, cache: TeacherCache, *, tell: Callable[[str], None]
+    config: Config, cache: TeacherCache, *, new: bool, tell: Callable[[str], None]
 ) -> Run:
+    """Returns the run; one that is not `new` needs no files to begin with."""
     panel = _panel(config, cache)
     names = () if panel is None else panel.backbones
     digests = {entry.name: entry.digest for entry in cache.panel if entry.name in names}
@@ -103,13 +88,16 @@ def _student_run(
     )
     meta = run_metadata(config, cache_hash=cache.hash, cache_config=cache.config_json)
     meta["panel"] = digests
+    init_params = training.parts.init_params
+    if new:
+        init_params = first_params(config, init_params, tell=tell)
     return Run(
         config=config,
         meta=meta,
         data=data,
         parallel=training.parallel,
         optimizer=training.parts.optimizer,
-        init_params=_first_params(config, training.parts.init_params),
+        init_params=init_params,
         draw=_drawing(config, training, cache, panel),
     )
 

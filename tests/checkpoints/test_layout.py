@@ -41,6 +41,26 @@ def test_conv1d_gives_the_pointwise_convolution_of_torch():
     np.testing.assert_allclose(found.transpose(0, 2, 1), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (5, 3, 1), (5, 3, 1, 1)])
+def test_pointwise_gives_the_linear_layer_however_it_is_stored(shape):
+    vector, weight = _normal(2, 3), _normal(*shape)
+    expected = vector @ weight.reshape(5, 3).T
+    found = vector @ TRANSFORMS["pointwise"](weight)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_square_gives_rows_of_a_table_by_row_and_column():
+    tables = _normal(2, 3, 3)
+    found = TRANSFORMS["square"](tables.reshape(2, 9))
+    np.testing.assert_array_equal(found, tables)
+
+
+def test_flat_leaves_the_one_axis_that_counts():
+    values = _normal(5)
+    found = TRANSFORMS["flat"](values.reshape(1, 1, 1, 5))
+    np.testing.assert_array_equal(found, values)
+
+
 @pytest.mark.parametrize("name", ["as_is", "embedding"])
 def test_the_rest_stays_as_it_is(name):
     values = _normal(3, 4)
@@ -58,6 +78,16 @@ def test_the_rest_stays_as_it_is(name):
         ("conv1d", (6, 5, 1), (5, 6)),
         ("conv1d", (6, 5, 3), None),
         ("conv1d", (6, 5), None),
+        ("pointwise", (6, 5, 1, 1), (5, 6)),
+        ("pointwise", (6, 5, 3, 3), None),
+        ("pointwise", (6,), None),
+        ("flat", (1, 1, 1, 6), (6,)),
+        ("flat", (6,), (6,)),
+        ("flat", (6, 5), None),
+        ("flat", (), None),
+        ("square", (8, 49), (8, 7, 7)),
+        ("square", (8, 48), None),
+        ("square", (49,), None),
         ("as_is", (), ()),
         ("conv", (10**6, 10**6, 3, 3), (3, 3, 10**6, 10**6)),
         ("as_is", (2**40, 2**40), None),

@@ -1,0 +1,1 @@
+"""ImageNet checkpoints of the encoders, from files that the user has."""
