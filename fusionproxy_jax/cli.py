@@ -40,6 +40,11 @@ COMMANDS = {
     "train": ("train", "Train", "distil a student from a teacher cache"),
     "export": ("export", "Export", "write a trained student as ONNX and safetensors"),
     "evaluate": ("evaluate", "Evaluate", "fusion metrics of a student and controls"),
+    "parity": (
+        "parity",
+        "Parity",
+        "compare float16, int8 and fixed-size files with the float32 one",
+    ),
     "describe": ("describe", "Describe", "parameters and multiply-adds of a network"),
     "bench": ("bench", "Bench", "measure latency or training throughput"),
 }
@@ -71,9 +76,7 @@ def _load_config(text: str) -> object:
     if name is None:
         return get_config()
     if not inspect.signature(get_config).parameters:
-        raise FusionProxyError(
-            f"{path} has one configuration only; leave :{name} away"
-        )
+        raise FusionProxyError(f"{path} has one configuration only; leave :{name} away")
     return get_config(name)
 
 

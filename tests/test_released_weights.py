@@ -165,6 +165,22 @@ def test_a_released_student_fuses_any_size(name, size):
     assert fused.shape == visible.shape and fused.std() > 0
 
 
+@pytest.mark.parametrize("name", ["nano", "small"])
+def test_the_int8_form_is_close_to_float32(real_data, name):
+    fuse, exact = load(f"{name}_int8", threads=1), load(name, threads=1)
+    errors = []
+    for pairs in held_out(real_data).values():
+        visible, infrared = read_pair(pairs[0])
+        difference = fuse(visible, infrared).astype(float) - exact(visible, infrared)
+        errors.append(np.mean(np.square(difference)))
+    # The project's bound on what quantisation may cost.
+    assert 10 * np.log10(255**2 / np.mean(errors)) > 38
+    card = (WEIGHTS / f"{name}.md").read_text()
+    for suffix in ("", "_camera"):
+        content = (WEIGHTS / f"{name}_int8{suffix}.onnx").read_bytes()
+        assert hashlib.sha256(content).hexdigest() in card
+
+
 def test_a_person_of_the_dark_appears_in_the_fused_image():
     pair = synthetic_pair(1, height=240, width=320, scene="night")
     fused = load()(pair["visible"], pair["infrared"])

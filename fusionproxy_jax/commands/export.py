@@ -1,10 +1,13 @@
-"""`fusionproxy export`: a trained student as safetensors and two ONNX files."""
+"""`fusionproxy export`: a trained student as safetensors and ONNX files."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import tyro
+
+from fusionproxy_jax.commands.size import parse_size
 from fusionproxy_jax.errors import FusionProxyError
 
 
@@ -12,7 +15,12 @@ from fusionproxy_jax.errors import FusionProxyError
 class Export:
     """Writes NAME.safetensors, NAME.onnx (float NCHW), NAME_camera.onnx (uint8 NHWC).
 
-    The ONNX files are compared with the Flax network before anything is written.
+    fusionproxy export --workdir runs/mine --out mine --precision float32 float16
+
+    Other precisions are NAME_float16.onnx and NAME_int8.onnx, with the same inputs and
+    outputs, and files for one size end in _HEIGHTxWIDTH; each has its camera twin. The
+    files are compared with the Flax network or the float32 ones before anything is
+    written.
     """
 
     # Folder of a training run.
@@ -23,6 +31,17 @@ class Export:
     out: Path
     # Base of the file names.
     name: str = "base"
+    # Which precisions to write.
+    precision: tuple[Literal["float32", "float16", "int8"], ...] = ("float32",)
+    # Sizes to write files for besides those that take any, height x width.
+    size: Annotated[tuple[str, ...], tyro.conf.arg(metavar="HxW [HxW ...]")] = ()
+    # Folders of pairs, or tfds:NAME, that int8 is fitted to; what training with its
+    # default data.validation-fraction holds out is left out here too.
+    calibration: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DIR [DIR ...]")] = ()
+    # So many of these pairs.
+    calibration_pairs: int = 32
+    # PSNR to float32 that int8 must reach on them, dB.
+    min_psnr: float = 38.0
 
     def run(self) -> None:
         """Exports, and prints where the files are and how exact they are."""
@@ -34,8 +53,21 @@ class Export:
             raise FusionProxyError(
                 f"--name {self.name!r} is no file name; give one such as base"
             )
-        from fusionproxy_jax.onnx_export import export_student
+        sizes = tuple(parse_size(text) for text in self.size)
+        from fusionproxy_jax.input_pipeline.sampled_pairs import SampledPairs
+        from fusionproxy_jax.onnx_export.deployment import Deployment, export_forms
 
+        # Pairs that are not there are found out now, not after reading the student.
+        deployment = Deployment(
+            precisions=self.precision,
+            sizes=sizes,
+            calibration=SampledPairs(
+                self.calibration, self.calibration_pairs, split="train"
+            )
+            if self.calibration
+            else (),
+            min_psnr_db=self.min_psnr,
+        )
         config, params, metadata = self._student()
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -43,9 +75,9 @@ class Export:
             raise FusionProxyError(
                 f"could not make the folder {self.out}: {error.strerror}"
             ) from error
-        differences = export_student(params, config, self.out, self.name, metadata)
-        for file, difference in differences.items():
-            print(f"{self.out / file}  largest difference from Flax {difference:.1e}")
+        found = export_forms(params, config, self.out, self.name, metadata, deployment)
+        for file, told in found.items():
+            print(f"{self.out / file}  {told}")
         print(self.out / f"{self.name}.safetensors")
 
     def _student(self) -> tuple[Any, Any, dict[str, Any]]:
@@ -79,6 +111,9 @@ def without_folders(config: dict[str, Any]) -> dict[str, Any]:
     data["sources"] = [Path(source).name for source in data["sources"]]
     start = config.get("start_from")
     located = {}
+    # Earlier runs knew no such file.
+    if config.get("encoder_weights") is not None:
+        located["encoder_weights"] = Path(config["encoder_weights"]).name
     if "panel" in config:
         backbones = [_entry_without_folder(e) for e in config["panel"]["backbones"]]
         located["panel"] = {**config["panel"], "backbones": backbones}

@@ -89,6 +89,7 @@ def student_models(
         "version": __version__,
         "colour_order": "RGB",
         "licence": "Apache-2.0",
+        "precision": "float32",
         "training": json.dumps(dict(metadata), sort_keys=True),
     }
     forms = {
@@ -99,6 +100,47 @@ def student_models(
         file: _finished(core, stride=stride, camera=camera, properties=common | form)
         for file, (camera, form) in forms.items()
     }
+
+
+def checked_models(
+    params: PyTree, config: StudentConfig, name: str, metadata: Mapping[str, Any]
+) -> tuple[dict[str, onnx.ModelProto], dict[str, float]]:
+    """Returns `student_models`, and their largest difference from Flax in [0, 1] units.
+
+    Raises:
+        FusionProxyError: The graphs disagree with Flax.
+    """
+    # Parameters of a file are NumPy arrays, which the network does not take.
+    arrays = jax.tree.map(jnp.asarray, params)
+    models = student_models(arrays, config, name, metadata)
+    differences = max_differences(models, arrays, config)
+    check_differences(differences)
+    return models, differences
+
+
+def write_student(
+    models: Mapping[str, onnx.ModelProto],
+    params: PyTree,
+    config: StudentConfig,
+    directory: Path,
+    name: str,
+    metadata: Mapping[str, Any],
+) -> None:
+    """Writes ONNX files by their names, and `<name>.safetensors` with `config`."""
+    for file, model in models.items():
+        with atomic_path(directory / file) as temporary:
+            temporary.write_bytes(model.SerializeToString())
+    save_weights(
+        directory / f"{name}.safetensors",
+        params,
+        {
+            "name": name,
+            "version": __version__,
+            "licence": "Apache-2.0",
+            "student": dataclasses.asdict(config),
+            "training": dict(metadata),
+        },
+    )
 
 
 def export_student(
@@ -120,23 +162,6 @@ def export_student(
     Raises:
         FusionProxyError: The graphs disagree with Flax, or a file cannot be written.
     """
-    # Parameters of a file are NumPy arrays, which the network does not take.
-    arrays = jax.tree.map(jnp.asarray, params)
-    models = student_models(arrays, config, name, metadata)
-    differences = max_differences(models, arrays, config)
-    check_differences(differences)
-    for file, model in models.items():
-        with atomic_path(directory / file) as temporary:
-            temporary.write_bytes(model.SerializeToString())
-    save_weights(
-        directory / f"{name}.safetensors",
-        params,
-        {
-            "name": name,
-            "version": __version__,
-            "licence": "Apache-2.0",
-            "student": dataclasses.asdict(config),
-            "training": dict(metadata),
-        },
-    )
+    models, differences = checked_models(params, config, name, metadata)
+    write_student(models, params, config, directory, name, metadata)
     return differences

@@ -88,6 +88,7 @@ def test_no_folder_of_this_machine_is_told_of_a_run():
         {
             "data": {"sources": ["/home/me/pairs/msrs"]},
             "start_from": "/home/me/runs/first.safetensors",
+            "encoder_weights": "/home/me/timm/encoder.safetensors",
             "panel": {
                 "backbones": [
                     "dinov2",
@@ -101,6 +102,7 @@ def test_no_folder_of_this_machine_is_told_of_a_run():
     assert told == {
         "data": {"sources": ["msrs"]},
         "start_from": "first.safetensors",
+        "encoder_weights": "encoder.safetensors",
         "panel": {
             "backbones": ["dinov2", "vgg16=vgg.pth", "onnx:d.onnx#t"],
             "grid": 64,

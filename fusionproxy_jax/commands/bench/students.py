@@ -1,6 +1,7 @@
 """`fusionproxy bench students`: every form of the students of a folder, and JAX."""
 
 import importlib.util
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from fusionproxy_jax.evaluation.runners import RunnerOptions, Runtime
 from fusionproxy_jax.runtime.fuser import WEIGHTS
 
 # Endings of file names that tell forms of one student apart.
-_FORMS = ("camera", "fp16", "int8")
+_FORM = re.compile(r"camera|float16|int8|\d+x\d+")
 
 
 def bench_students(
@@ -87,7 +88,7 @@ def students_in(folder: Path) -> dict[str, dict[str, Path]]:
     for path in sorted(folder.glob("*.onnx")):
         words = path.stem.split("_")
         forms = []
-        while len(words) > 1 and words[-1] in _FORMS:
+        while len(words) > 1 and _FORM.fullmatch(words[-1]):
             forms.insert(0, words.pop())
         form = " ".join(forms) or "float"
         students.setdefault("_".join(words), {})[form] = path

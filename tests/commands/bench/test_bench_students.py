@@ -63,7 +63,7 @@ def test_all_forms_of_a_student_stand_beside_each_other(tmp_path):
         "nano_camera",
         "nano_int8",
         "my_own_camera",
-        "nano_camera_fp16",
+        "nano_float16_camera_480x640",
     ):
         write_fusion(tmp_path / f"{name}.onnx", CAMERA if "cam" in name else FLOAT)
     found = {
@@ -75,7 +75,7 @@ def test_all_forms_of_a_student_stand_beside_each_other(tmp_path):
         "nano": {
             "float": "nano",
             "camera": "nano_camera",
-            "camera fp16": "nano_camera_fp16",
+            "float16 camera 480x640": "nano_float16_camera_480x640",
             "int8": "nano_int8",
         },
     }
