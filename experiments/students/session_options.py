@@ -1,7 +1,8 @@
 """What ONNX Runtime's session options cost or save a student on this machine.
 
-A student takes turns with a second network that runs beside it in the same process, as
-a detector would; both are timed. Arguments: ONNX file of the student, of the other.
+A student runs alone, then takes turns with a second network in the same process, as
+with a detector; both are timed, three times over, and medians of all rounds are told.
+Arguments: ONNX file of the student, of the other.
 
     python experiments/students/session_options.py NANO_camera.onnx BASE_camera.onnx
 """
@@ -55,19 +56,22 @@ def _call(path: str, attributes: dict, entries: dict):
 
 
 def main(student: str, other: str) -> None:
-    """Times both networks in turns, once for each set of options of both."""
+    """Times both networks for each set of options of both; sets take turns too."""
+    times = {name: ([], [], []) for name in OPTIONS}
+    for _ in range(3):
+        for name, options in OPTIONS.items():
+            alone = measure_rounds({"student": _call(student, *options)})
+            turns = measure_rounds(
+                {"student": _call(student, *options), "other": _call(other, *options)},
+                num_rounds=10,
+            )
+            parts = (alone["student"], turns["student"], turns["other"])
+            for kept, new in zip(times[name], parts, strict=True):
+                kept.extend(new)
     print(f"{'options of both':<30}{'alone ms':>10}{'in turns ms':>13}{'other ms':>10}")
-    for name, options in OPTIONS.items():
-        alone = measure_rounds({"student": _call(student, *options)}, num_rounds=40)
-        turns = measure_rounds(
-            {"student": _call(student, *options), "other": _call(other, *options)},
-            num_rounds=20,
-        )
-        medians = [
-            summarize(times).p50_ms
-            for times in (alone["student"], turns["student"], turns["other"])
-        ]
-        print(f"{name:<30}{medians[0]:>10.1f}{medians[1]:>13.1f}{medians[2]:>10.1f}")
+    for name, kept in times.items():
+        alone, turns, others = (summarize(values).p50_ms for values in kept)
+        print(f"{name:<30}{alone:>10.1f}{turns:>13.1f}{others:>10.1f}")
 
 
 if __name__ == "__main__":

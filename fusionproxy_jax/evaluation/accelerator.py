@@ -167,7 +167,7 @@ def measure_on_device(
     costs = {}
     for name, call in calls.items():
         latency = summarize(rounds[name])
-        flops, bytes_accessed = _xla_counts(call.compiled)
+        flops, bytes_accessed = xla_counts(call.compiled)
         gflops = flops and flops / latency.p50_ms / 1e6
         gigabytes = bytes_accessed and bytes_accessed / latency.p50_ms / 1e6
         costs[name] = DeviceCost(
@@ -181,7 +181,7 @@ def measure_on_device(
             gigabytes_per_second=gigabytes,
             share_of_gemm_peak=gflops and gflops / peaks.gflop_per_second,
             share_of_copy_peak=gigabytes and gigabytes / peaks.gigabytes_per_second,
-            peak_memory_bytes=_memory_bytes(call.compiled),
+            peak_memory_bytes=memory_bytes(call.compiled),
             compile_seconds=call.compile_seconds,
         )
     return costs
@@ -197,8 +197,11 @@ def _pipelined_ms(
     return 1000.0 * (clock() - start) / num_calls
 
 
-def _xla_counts(compiled: jax.stages.Compiled) -> tuple[float | None, float | None]:
-    """Returns operations and bytes of one call; None where XLA does not count."""
+def xla_counts(compiled: jax.stages.Compiled) -> tuple[float | None, float | None]:
+    """Returns operations and bytes of one call; None where XLA does not count.
+
+    The body of a loop counts once, however often it runs.
+    """
     analysis = compiled.cost_analysis() or {}
     # Older JAX gives one dictionary per partition.
     counts = analysis[0] if isinstance(analysis, list) else analysis
@@ -207,7 +210,8 @@ def _xla_counts(compiled: jax.stages.Compiled) -> tuple[float | None, float | No
     return (flops if flops > 0 else None), (traffic if traffic > 0 else None)
 
 
-def _memory_bytes(compiled: jax.stages.Compiled) -> int | None:
+def memory_bytes(compiled: jax.stages.Compiled) -> int | None:
+    """Returns what a call holds, donated buffers once; None where XLA does not say."""
     memory = compiled.memory_analysis()
     if memory is None:
         return None

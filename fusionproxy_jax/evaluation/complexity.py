@@ -50,7 +50,7 @@ def _product(equation: Any) -> int:
 _COUNTED = {"conv_general_dilated": _convolution, "dot_general": _product}
 
 
-def _inner(equation: Any) -> Iterator[Any]:
+def inner_jaxprs(equation: Any) -> Iterator[Any]:
     """Yields the jaxprs an equation calls."""
     for value in equation.params.values():
         for item in value if isinstance(value, (tuple, list)) else (value,):
@@ -68,7 +68,7 @@ def _count(jaxpr: Any, scope: str) -> Counter[str]:
         if name in _COUNTED:
             total[here] += _COUNTED[name](equation)
             continue
-        counts = [_count(inner, here) for inner in _inner(equation)]
+        counts = [_count(inner, here) for inner in inner_jaxprs(equation)]
         if name == "while" and any(count.total() for count in counts):
             raise NotImplementedError(
                 "a while loop of unknown length holds counted operations"

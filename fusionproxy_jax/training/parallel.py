@@ -27,6 +27,8 @@ class Parallel:
     Attributes:
         run: (state, batch, key) -> (state, metrics); the state passed in is donated and
             must not be used again. `key` is one key, the same on every process.
+        lower: As `run`, but returns the program of such a call instead of calling it;
+            compiled, it is what `run` goes on with.
         shard_batch: This process's host batch to its devices.
         replicate: A state, equal on every process, to all devices.
         unreplicate: Any result of `run`, or a replicated state, to NumPy arrays that
@@ -35,6 +37,7 @@ class Parallel:
     """
 
     run: Callable[[PyTree, PyTree, jax.Array], tuple[PyTree, PyTree]]
+    lower: Callable[[PyTree, PyTree, jax.Array], jax.stages.Lowered]
     shard_batch: Callable[[PyTree], PyTree]
     replicate: Callable[[PyTree], PyTree]
     unreplicate: Callable[[PyTree], PyTree]
@@ -112,6 +115,7 @@ def _with_pmap(
     everywhere_frozen = jax.tree.map(copy_to_all, frozen)
     return Parallel(
         run=lambda state, batch, key: mapped(state, batch, key, everywhere_frozen),
+        lower=lambda *inputs: mapped.lower(*inputs, everywhere_frozen),
         shard_batch=lambda batch: jax.tree.map(shard, batch),
         replicate=lambda state: jax.tree.map(copy_to_all, state),
         unreplicate=lambda tree: jax.tree.map(lambda x: _first_copy(x)[0], tree),
@@ -142,6 +146,7 @@ def _with_jit(
     everywhere_frozen = place(whole)(frozen)
     return Parallel(
         run=lambda state, batch, key: compiled(state, batch, key, everywhere_frozen),
+        lower=lambda *inputs: compiled.lower(*inputs, everywhere_frozen),
         shard_batch=place(sharded),
         replicate=place(whole),
         unreplicate=lambda tree: jax.tree.map(_first_copy, tree),

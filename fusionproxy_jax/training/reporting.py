@@ -1,7 +1,8 @@
 """Collects the metrics of single steps and reports their means now and then.
 
-Step metrics stay on the device until a report is due, so that the host never waits for
-a step just to know its loss; a NaN is still found at the very step it came up in.
+Step metrics stay on the device until a report is due, and are fetched while the next
+step runs, so that the device never waits for the host to read a loss; a NaN is still
+found at the very step it came up in.
 """
 
 import time
@@ -57,15 +58,26 @@ class Reporter:
         self._step = start
         self._pending: list[Metrics] = []
         self._first_done = float("nan")
+        self._is_due = False
+
+    def report_later(self) -> None:
+        """Has the steps so far reported once the next one is on its way."""
+        self._is_due = True
 
     def add(self, metrics: Metrics) -> None:
-        """Takes the metrics of the next step, still being computed."""
+        """Takes the metrics of the next step, still being computed.
+
+        Raises:
+            NotFiniteError: As `report`, where one was due.
+        """
         if self._step == self._start:
             jax.block_until_ready(metrics)
             self._first_done = time.perf_counter()
         elif self._pending:
             # One step ahead of the device and no further: batches would pile up.
             jax.block_until_ready(self._pending[-1])
+        if self._is_due:
+            self.report()
         self._pending.append(metrics)
         self._step += 1
 
@@ -76,6 +88,7 @@ class Reporter:
             NotFiniteError: At the first of them that was not finite; nothing is
                 written.
         """
+        self._is_due = False
         if not self._pending:
             return
         rows = self._parallel.unreplicate(self._pending)

@@ -180,10 +180,11 @@ def _advance(
         last = step == config.num_steps
         saving = last or step % config.checkpoint_every == 0
         drawing = last or step % config.picture_every == 0
-        if saving or drawing or step % config.log_every == 0:
+        if step % config.log_every == 0:
+            reporter.report_later()
+        if saving or drawing:
             # Before a save: nothing that is not finite is ever kept.
             reporter.report()
-        if saving or drawing:
             host_state = parallel.unreplicate(state)
         if saving:
             checkpoints.save(host_state, run.data, run.meta)

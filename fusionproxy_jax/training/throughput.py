@@ -1,55 +1,109 @@
-"""Measures how many images a second a training step gets through, without a cache."""
+"""How fast training steps are, and whether the loader keeps up with them."""
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
-import jax
 import numpy as np
 
-from fusionproxy_jax.config import Config
-from fusionproxy_jax.training.build import build_training
-from fusionproxy_jax.training.panel_features import PanelFeatures
-from fusionproxy_jax.training.state import new_state
-from fusionproxy_jax.training.step_cost import batch_shapes
+from fusionproxy_jax.evaluation.latency import Key, measure_rounds, summarize
+from fusionproxy_jax.training.timed_step import Batch, TimedStep
+
+# Steps in a row between two readings of the clock, at least.
+_STEPS_IN_A_ROW = 10
+# Batches that a loader may hold ready when timing begins.
+_READY_BATCHES = 8
 
 
-def random_batch(
-    generator: np.random.Generator, config: Config, panel: PanelFeatures | None = None
-) -> dict[str, np.ndarray]:
-    """Returns a global batch of noise of the shapes and ranges of a real one."""
-    return {
-        name: generator.random(shape.shape, np.float32)
-        for name, shape in batch_shapes(config, panel).items()
-    }
+@dataclass(frozen=True, kw_only=True)
+class StepSpeed:
+    """Milliseconds of one step.
+
+    Attributes:
+        min_ms: Of the rounds, as the next two; each step waited for.
+        p50_ms: Median.
+        p95_ms: 95th percentile.
+        dispatch_ms: The host's share of it at the median: until the step is sent.
+        ahead_ms: Of a step in a row, each sent while the last one computes.
+        fed_ms: As `ahead_ms`, with every batch from the loader.
+    """
+
+    min_ms: float
+    p50_ms: float
+    p95_ms: float
+    dispatch_ms: float
+    ahead_ms: float
+    fed_ms: float
 
 
-def measure_throughput(
-    config: Config,
+def measure_steps(
+    steps: Mapping[Key, TimedStep],
+    loaders: Mapping[Key, Iterator[Batch]],
     *,
     num_steps: int = 20,
-    num_warmup_steps: int = 2,
-    panel: PanelFeatures | None = None,
-    devices: Sequence[jax.Device] | None = None,
-) -> float:
-    """Returns the median over steps of images per second, all devices together.
+    num_warmup: int = 2,
+    seed: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[Key, StepSpeed]:
+    """Returns the speed of each step, all taking turns.
 
-    Times whole steps: batch to the devices, update, state back in place. Loading is
-    left out, as it depends on disk and workers; compilation falls in the warm-up.
+    Args:
+        steps: Steps to time, by name.
+        loaders: Endless batches for each, by the same names.
+        num_steps: Timed steps of each, in each of the three ways.
+        num_warmup: Untimed steps of each before.
+        seed: Of the order.
+        clock: Seconds; tests pass their own.
     """
-    training = build_training(config, panel=panel, devices=devices)
-    parallel = training.parallel
-    init_key, step_key = jax.random.split(jax.random.key(config.seed))
-    state = parallel.replicate(
-        new_state(training.parts.init_params, training.parts.optimizer, init_key)
+    rounds = measure_rounds(
+        {name: step.run for name, step in steps.items()},
+        num_warmup=num_warmup,
+        num_rounds=num_steps,
+        seed=seed,
+        clock=clock,
     )
-    batch = random_batch(np.random.default_rng(config.seed), config, panel)
-    batch = {
-        name: array[: training.process_batch_size] for name, array in batch.items()
+    in_a_row = min(num_steps, _STEPS_IN_A_ROW)
+    held = {name: itertools.repeat(step.batch) for name, step in steps.items()}
+    rows = measure_rounds(
+        {
+            (name, way): lambda step=step, batches=batches[name]: step.run_ahead(
+                batches, in_a_row
+            )
+            for name, step in steps.items()
+            for way, batches in (("ahead", held), ("fed", loaders))
+        },
+        num_warmup=0,
+        num_rounds=num_steps // in_a_row,
+        seed=seed,
+        clock=clock,
+    )
+    return {
+        name: StepSpeed(
+            min_ms=summarize(rounds[name]).min_ms,
+            p50_ms=summarize(rounds[name]).p50_ms,
+            p95_ms=summarize(rounds[name]).p95_ms,
+            dispatch_ms=float(np.median(step.dispatch_ms[-num_steps:])),
+            ahead_ms=float(np.median(rows[name, "ahead"])) / in_a_row,
+            fed_ms=float(np.median(rows[name, "fed"])) / in_a_row,
+        )
+        for name, step in steps.items()
     }
-    seconds = []
-    for _ in range(num_warmup_steps + num_steps):
-        start = time.perf_counter()
-        state, _ = parallel.run(state, parallel.shard_batch(batch), step_key)
-        jax.block_until_ready(state)
-        seconds.append(time.perf_counter() - start)
-    return config.data.batch_size / float(np.median(seconds[num_warmup_steps:]))
+
+
+def measure_loader(
+    batches: Iterator[Batch],
+    *,
+    num_batches: int = 20,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Returns the milliseconds of one batch when nothing else is done.
+
+    Batches made ready beforehand are drawn first: the rate is that of making them.
+    """
+    for _ in range(_READY_BATCHES):
+        next(batches)
+    start = clock()
+    for _ in range(num_batches):
+        next(batches)
+    return 1000.0 * (clock() - start) / num_batches

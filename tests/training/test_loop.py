@@ -27,7 +27,6 @@ from fusionproxy_jax.training.loop import train
 from fusionproxy_jax.training.pictures import held_out_pairs
 from fusionproxy_jax.training.reporting import Progress
 from fusionproxy_jax.training.state import empty_state
-from fusionproxy_jax.training.throughput import measure_throughput
 
 
 def write_pairs(root: Path, num_pairs: int) -> None:
@@ -171,11 +170,6 @@ def test_a_single_clip_trains_without_pictures(tmp_path):
         [str(tmp_path / "clip")], validation_fraction=0.1, num_pairs=4
     )
     assert pairs == []
-
-
-def test_throughput_is_measured(tiny_student):
-    config = tiny_config(data=DataConfig(batch_size=2, crop_px=32))
-    assert measure_throughput(config, num_steps=2, num_warmup_steps=1) > 0
 
 
 def test_the_real_student_trains_in_bfloat16_on_float32_parameters():

@@ -27,8 +27,9 @@ class Bench:
     process, taking turns, the network alone and from camera images to an image. With
     --jax it times students on JAX's device instead, against what the device can do.
     `students` does the same for all forms of the shipped students, and in JAX.
-    `training` is timed on noise, so that it needs no data; every setting can be given
-    as in `fusionproxy train`. `teachers` are those of --teacher.teachers, timed part by
+    `training` is timed on noise, so that it needs no data, against what the device can
+    do and what the input pipeline delivers; every setting can be given as in
+    `fusionproxy train`. `teachers` are those of --teacher.teachers, timed part by
     part on JAX's default device.
     """
 
@@ -68,6 +69,10 @@ class Bench:
     dtype: Literal["float32", "bfloat16"] = "float32"
     # Pairs fused at once by --jax.
     batch: Annotated[str, tyro.conf.arg(metavar="N,N...")] = "1"
+    # Students that train, by name, in place of the configured one (training).
+    students: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [...]")] = ()
+    # Also times the forms of their depthwise convolutions (training).
+    depthwise: bool = False
     # Folder of the students' files; the shipped ones by default.
     weights: Path | None = None
     # Also writes the report here.
@@ -92,6 +97,10 @@ class Bench:
             )
         if self.jax and self.what != "latency":
             raise FusionProxyError("--jax belongs to bench latency; use it there")
+        if (self.students or self.depthwise) and self.what != "training":
+            raise FusionProxyError(
+                "--students and --depthwise belong to bench training; use them there"
+            )
         measures = {
             "latency": self._jax_latency if self.jax else self._latency,
             "students": self._students,
@@ -146,7 +155,12 @@ class Bench:
     def _training(self) -> Report:
         from fusionproxy_jax.commands.bench.training import bench_training
 
-        return bench_training(self.config, num_steps=self.rounds)
+        return bench_training(
+            self.config,
+            num_steps=self.rounds,
+            students=self.students,
+            depthwise=self.depthwise,
+        )
 
     def _teachers(self) -> Report:
         from fusionproxy_jax.commands.bench.teachers import bench_teachers

@@ -2,51 +2,10 @@ import functools
 import json
 
 import pytest
-from strided_backbones import tiny_backbone
 
 from fusionproxy_jax import cli
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.teachers.cost import device_peak_gflops
-
-
-def test_training_reports_images_a_second(tmp_path, capsys, monkeypatch):
-    seen = []
-
-    def measured(config, *, num_steps):
-        seen.append((config.data.batch_size, num_steps))
-        return 12.5
-
-    monkeypatch.setattr(
-        "fusionproxy_jax.training.throughput.measure_throughput", measured
-    )
-    path = tmp_path / "training.json"
-    arguments = ["--rounds", "4", "--json", str(path), "--data.batch-size", "6"]
-    cli.run(["bench", "training", *arguments])
-    report = json.loads(path.read_text())
-    assert seen == [(6, 4)]
-    assert report["images_per_second"] == 12.5
-    assert report["batch_size"] == 6
-    assert "12.50 images/s" in capsys.readouterr().out
-
-
-def test_training_tells_the_share_of_a_panel(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "fusionproxy_jax.commands.bench.training.load_backbones",
-        lambda wanted, *, dtype: [tiny_backbone(name) for name in ("one", "two")],
-    )
-    monkeypatch.setattr(
-        "fusionproxy_jax.training.throughput.measure_throughput",
-        lambda config, *, num_steps, panel=None: 20.0 if panel is None else 15.0,
-    )
-    path = tmp_path / "training.json"
-    cli.run(["bench", "training", "--json", str(path), "--panel.backbones", "compact"])
-    told = json.loads(path.read_text())["panel"]
-    assert told == {
-        "backbones": ["one", "two"],
-        "images_per_second": 15.0,
-        "share_of_step": 0.25,
-    }
-    assert "one, two, which take 25% of the step" in capsys.readouterr().out
 
 
 def test_teachers_are_timed_part_by_part(tmp_path, capsys, monkeypatch):
@@ -82,6 +41,9 @@ def test_teachers_are_timed_part_by_part(tmp_path, capsys, monkeypatch):
         (["students", "--size", "32x48", "--sizes", "32x48"], "not both"),
         (["students", "base"], "takes no files.*bench latency"),
         (["students", "--jax", "base"], "--jax belongs to bench latency"),
+        (["students", "--students", "base"], "--students and --depthwise belong to"),
+        (["latency", "base", "--depthwise"], "--students and --depthwise belong to"),
+        (["training", "--students", "base", "none"], "no student 'none'"),
         (["latency"], "needs ONNX files"),
         (["latency", "none.onnx"], "no ONNX file none.onnx.*base"),
         (["latency", "huge"], "no ONNX file huge.*base"),
