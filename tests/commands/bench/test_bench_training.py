@@ -86,7 +86,7 @@ def test_a_step_is_told_against_the_device_the_panel_and_the_loader(
     assert aligned["share_of_panel"] == pytest.approx(share)
     printed = capsys.readouterr().out
     assert "configured aligned to one, two (they take" in printed
-    assert printed.count("input pipeline:") == 2
+    assert printed.count(": input pipeline ") == 2
     assert "matrix products reach" in printed and "depthwise" not in printed
 
 
