@@ -72,12 +72,16 @@ def _load_config(text: str) -> object:
     names = runpy.run_path(str(path))
     if "get_config" not in names:
         raise FusionProxyError(f"{path} defines no get_config() -> Config")
-    get_config = names["get_config"]
-    if name is None:
-        return get_config()
-    if not inspect.signature(get_config).parameters:
-        raise FusionProxyError(f"{path} has one configuration only; leave :{name} away")
-    return get_config(name)
+    get_config, given = names["get_config"], () if name is None else (name,)
+    try:
+        inspect.signature(get_config).bind(*given)
+    except TypeError as error:
+        raise FusionProxyError(
+            f"{path} has one configuration only; leave :{name} away"
+            if given
+            else f"{path} has several configurations; name one, as {path}:NAME"
+        ) from error
+    return get_config(*given)
 
 
 def _split_config(arguments: list[str]) -> tuple[str | None, list[str]]:

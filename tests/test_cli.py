@@ -109,6 +109,9 @@ def test_a_file_of_several_configurations_takes_the_name_of_one(tmp_path, monkey
     file.write_text("def get_config():\n    return 1\n")
     with pytest.raises(FusionProxyError, match="one configuration only"):
         cli.run(["train", "--config", f"{file}:8"])
+    file.write_text("def get_config(size):\n    return 1\n")
+    with pytest.raises(FusionProxyError, match="several configurations"):
+        cli.run(["train", "--config", str(file)])
 
 
 def test_the_hash_of_a_configuration_changes_with_any_field():

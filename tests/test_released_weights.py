@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import scipy.ndimage
@@ -19,6 +20,7 @@ from fusionproxy_jax import load
 from fusionproxy_jax.checkpoints.weights import load_weights
 from fusionproxy_jax.commands.student_file import read_student
 from fusionproxy_jax.evaluation.controls import CONTROLS
+from fusionproxy_jax.evaluation.extreme_pairs import extreme_pairs
 from fusionproxy_jax.evaluation.metrics import METRICS
 from fusionproxy_jax.evaluation.report import mean_metrics
 from fusionproxy_jax.evaluation.survey import measure_pairs, read_pair
@@ -26,11 +28,15 @@ from fusionproxy_jax.input_pipeline.split import split_pairs
 from fusionproxy_jax.input_pipeline.synthetic import synthetic_pair
 from fusionproxy_jax.models.any_size import fuse_any_size
 from fusionproxy_jax.models.variants import build_student
+from fusionproxy_jax.onnx_export.float16_range import largest_stored
+from fusionproxy_jax.onnx_export.half_precision import half_precision
 from fusionproxy_jax.runtime.fuser import WEIGHTS
 from fusionproxy_jax.runtime.pairing import find_pairs
 from fusionproxy_jax.teachers.pretrained import load_prior, load_restorer
 
 NAMES = ("nano", "small", "base")
+# Quantised forms of two of them.
+INT8 = ("nano_int8", "small_int8")
 MEGABYTE = 1024**2
 
 
@@ -48,7 +54,9 @@ def held_out(real_data: Path) -> dict[str, list]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_released_student_has_all_its_files_within_size(name):
     for suffix in (".safetensors", ".onnx", "_camera.onnx"):
-        assert 0 < (WEIGHTS / f"{name}{suffix}").stat().st_size < 12 * MEGABYTE
+        assert (WEIGHTS / f"{name}{suffix}").is_file()
+    for path in WEIGHTS.glob(f"{name}*.*"):
+        assert 0 < path.stat().st_size < 12 * MEGABYTE
     # All students; the compact teachers have a bound of their own below.
     every = [path for path in WEIGHTS.iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in every) < 40 * MEGABYTE
@@ -79,20 +87,22 @@ def test_a_released_teacher_has_a_card_and_holds_what_it_says(name, load_network
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_released_file_names_a_path_of_the_machine_that_made_it(name):
-    session = onnxruntime.InferenceSession(str(WEIGHTS / f"{name}.onnx"))
-    told = session.get_modelmeta().custom_metadata_map
-    sources = json.loads(told["training"])["config"]["data"]["sources"]
-    assert sources and not any("/" in source for source in sources)
     _, _, training = read_student(WEIGHTS / f"{name}.safetensors")
-    assert training == json.loads(told["training"])
+    sources = training["config"]["data"]["sources"]
+    assert sources and not any("/" in source for source in sources)
+    for path in WEIGHTS.glob(f"{name}*.onnx"):
+        session = onnxruntime.InferenceSession(str(path))
+        told = session.get_modelmeta().custom_metadata_map
+        assert json.loads(told["training"]) == training
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_has_the_checksum_of_every_file(name):
     card = (WEIGHTS / f"{name}.md").read_text()
-    for suffix in (".safetensors", ".onnx", "_camera.onnx"):
-        content = (WEIGHTS / f"{name}{suffix}").read_bytes()
-        assert hashlib.sha256(content).hexdigest() in card
+    files = [path for path in WEIGHTS.glob(f"{name}*") if path.suffix != ".md"]
+    assert len(files) >= 3
+    for path in files:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in card, path.name
 
 
 @pytest.mark.parametrize(
@@ -155,7 +165,7 @@ def test_all_forms_of_a_released_student_are_one_network(name):
     np.testing.assert_allclose(camera / 255, exact, atol=0.6 / 255)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *INT8])
 @pytest.mark.parametrize("size", [(16, 16), (16, 4096), (4096, 16), (17, 331)], ids=str)
 def test_a_released_student_fuses_any_size(name, size):
     pair = synthetic_pair(1, height=max(size[0], 32), width=max(size[1], 32))
@@ -165,7 +175,7 @@ def test_a_released_student_fuses_any_size(name, size):
     assert fused.shape == visible.shape and fused.std() > 0
 
 
-@pytest.mark.parametrize("name", ["nano", "small"])
+@pytest.mark.parametrize("name", [name.removesuffix("_int8") for name in INT8])
 def test_the_int8_form_is_close_to_float32(real_data, name):
     fuse, exact = load(f"{name}_int8", threads=1), load(name, threads=1)
     errors = []
@@ -175,10 +185,16 @@ def test_the_int8_form_is_close_to_float32(real_data, name):
         errors.append(np.mean(np.square(difference)))
     # The project's bound on what quantisation may cost.
     assert 10 * np.log10(255**2 / np.mean(errors)) > 38
-    card = (WEIGHTS / f"{name}.md").read_text()
-    for suffix in ("", "_camera"):
-        content = (WEIGHTS / f"{name}_int8{suffix}.onnx").read_bytes()
-        assert hashlib.sha256(content).hexdigest() in card
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_released_student_fits_into_float16(name):
+    """Checked on values, as a CPU computes float16 files in float32."""
+    model = onnx.load(WEIGHTS / f"{name}_camera.onnx")
+    half = half_precision(model)
+    pairs = extreme_pairs(480, 640).values()
+    largest, value = largest_stored(model, half, pairs)
+    assert 1.0 < largest < 65504 / 8, value
 
 
 def test_a_person_of_the_dark_appears_in_the_fused_image():

@@ -7,7 +7,8 @@ the cache is that of `experiments/second_light.py`):
         --cache runs/second_light --workdir runs/nano
     fusionproxy export --workdir runs/nano --out runs/nano/student --name nano
 
-and the same for `small`. A comparison of backbones adds `--num-steps 400`.
+and the same for `small`. A comparison of backbones adds `--num-steps 400
+--optimizer.warmup-steps 40`.
 """
 
 import dataclasses

@@ -49,7 +49,8 @@ class Evaluate:
         tuple[str, ...],
         tyro.conf.arg(
             metavar="NAME|FILE.onnx [...]",
-            help="Students: nano, small, base, or exported ONNX files.",
+            help="Students: nano, small, base, nano_int8, small_int8, or exported "
+            "ONNX files.",
         ),
     ] = ("small",)
     teacher: Annotated[

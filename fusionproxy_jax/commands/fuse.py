@@ -55,7 +55,8 @@ class Fuse:
         str,
         tyro.conf.arg(
             metavar="NAME|FILE.onnx",
-            help="Student to fuse with: nano, small, base, or an exported ONNX file.",
+            help="Student to fuse with: nano, small, base, nano_int8, small_int8, or "
+            "an exported ONNX file.",
         ),
     ] = "small"
     overwrite: Annotated[

@@ -1,8 +1,9 @@
 """`fusionproxy parity`: deployed forms of a student beside the float32 one."""
 
 import json as json_format
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +35,7 @@ class Sources:
 class Parity:
     """Compare deployed forms of a student with a reference, on real pairs.
 
-    fusionproxy parity base base_int8_camera.onnx --data.sources roadscene msrs
+    fusionproxy parity small small_int8 --data.sources roadscene msrs
 
     Errors are in grey levels of 255. PSNR is of the squared error over all pairs, and
     of the worst pair; metrics are told as mean change. A form is finite if neither the
@@ -128,7 +129,9 @@ class Parity:
                 ],
             }
             with atomic_path(self.json) as temporary:
-                temporary.write_text(json_format.dumps(report, indent=2) + "\n")
+                temporary.write_text(
+                    json_format.dumps(_finite(report), indent=2) + "\n"
+                )
         return int(any(result.not_finite for result in results))
 
 
@@ -198,3 +201,14 @@ class _Progress:
         if sys.stderr.isatty():
             end = "\n" if self._done == self._total else ""
             print(f"\r{self._done}/{self._total} pairs", end=end, file=sys.stderr)
+
+
+def _finite(value: Any) -> Any:
+    """Returns a report without inf and NaN, which JSON has no words for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value

@@ -57,21 +57,29 @@ class DeployedForm:
             infrared: uint8 [h, w].
 
         Raises:
-            FusionProxyError: It does not take this pair.
+            FusionProxyError: It does not take this pair, or gives no RGB image of its
+                size.
         """
         height, width = infrared.shape
         self._graph.check_size(height, width)
         feeds = to_tensors(self._graph, visible, infrared)
         try:
-            fused = self._opened.run(feeds, [self._graph.output])[0][0]
+            batch = self._opened.run(feeds, [self._graph.output])[0]
         # ONNX Runtime's exceptions share no base class below Exception.
         except Exception as error:
             raise FusionProxyError(
                 f"{self.source} cannot fuse {height}x{width} ({first_line(error)}); "
                 "give a size it takes"
             ) from error
-        if self._graph.inputs[0].channels_first:
-            fused = fused.transpose(1, 2, 0)
+        is_first = self._graph.inputs[0].channels_first
+        expected = (1, 3, height, width) if is_first else (1, height, width, 3)
+        if batch.shape != expected:
+            raise FusionProxyError(
+                f"{self.source} gives {self._graph.output} of shape "
+                f"{list(batch.shape)} for images of {height}x{width}; forms of a "
+                f"student give {list(expected)}"
+            )
+        fused = batch[0].transpose(1, 2, 0) if is_first else batch[0]
         levels = 1 if fused.dtype == np.uint8 else 255
         return fused.astype(np.float32) * np.float32(levels)
 

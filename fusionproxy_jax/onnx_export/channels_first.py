@@ -16,6 +16,7 @@ from fusionproxy_jax.onnx_export.graph import (
     attribute,
     attributes_of,
     constant,
+    dense_parameters,
     made_by,
     only_user,
     replace,
@@ -47,14 +48,22 @@ def _is_map(value: ir.Value | None) -> bool:
 def dense_to_convolution(graph: ir.Graph) -> None:
     """Writes dense layers over the channels of a map as 1x1 convolutions."""
     for gemm in list(graph):
-        if gemm.op_type != "Gemm" or attribute(gemm, "transB"):
+        parameters = dense_parameters(gemm)
+        if parameters is None:
             continue
-        weights, bias = (constant(value) for value in gemm.inputs[1:])
+        weights, bias = parameters
         flatten = made_by(gemm.inputs[0], "Reshape")
         unflatten = only_user(gemm.outputs[0])
-        if weights is None or bias is None or flatten is None or unflatten is None:
+        if flatten is None or unflatten is None or unflatten.op_type != "Reshape":
             continue
-        if not _is_map(flatten.inputs[0]) or unflatten.op_type != "Reshape":
+        before, after = flatten.inputs[0], unflatten.outputs[0]
+        # The same places with other channels, not rows cut or grouped anew.
+        if not (
+            _is_map(before)
+            and _is_map(after)
+            and list(before.shape[:3]) == list(after.shape[:3])
+            and (before.shape[3], after.shape[3]) == weights.shape
+        ):
             continue
         add = Insertion(graph, before=gemm)
         x = add("Transpose", flatten.inputs[0], perm=TO_NCHW)
@@ -69,6 +78,8 @@ def pooled_mean(graph: ir.Graph) -> None:
     for node in list(graph):
         axes = attribute(node, "axes")
         if node.op_type != "ReduceMean" or axes is None or list(axes) != [1, 2]:
+            continue
+        if not _is_map(node.inputs[0]):
             continue
         channels = node.inputs[0].shape[-1]
         add = Insertion(graph, before=node)
@@ -100,7 +111,10 @@ def matrix_products(graph: ir.Graph) -> None:
         last, addition = node, only_user(node.outputs[0])
         if addition is not None and addition.op_type == "Add":
             bias = constant(addition.inputs[1])
-            if bias is not None and bias.size == num_outputs:
+            if bias is not None and bias.shape in (
+                (num_outputs,),
+                (1, 1, 1, num_outputs),
+            ):
                 product, last = add("Add", product, bias.reshape(1, -1, 1)), addition
         size = add("Slice", add("Shape", x), np.array([2]), np.array([4]))
         shape = add("Concat", np.array([0, num_outputs]), size, axis=0)

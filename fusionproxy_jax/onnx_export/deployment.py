@@ -134,7 +134,7 @@ def export_forms(
     metadata: Mapping[str, Any],
     deployment: Deployment,
 ) -> dict[str, str]:
-    """Writes the wanted forms and `<name>.safetensors`, all of them or nothing.
+    """Writes the wanted forms and `<name>.safetensors`, none before all are checked.
 
     Returns:
         By file name, what its check found.

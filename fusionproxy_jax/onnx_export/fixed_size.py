@@ -136,12 +136,17 @@ def _remove_idle(graph: ir.Graph) -> None:
     """Takes out what changes nothing at this size: padding by 0, cuts of nothing."""
     for node in list(graph):
         if node.op_type in ("Pad", "Slice", "Reshape", "Expand") and (
-            node.inputs[0].shape == node.outputs[0].shape
+            _is_known(node.inputs[0].shape)
+            and node.inputs[0].shape == node.outputs[0].shape
             # A slice of the whole length may still go backwards.
             and (node.op_type != "Slice" or _goes_forward(node))
         ):
             replace(node.outputs[0], node.inputs[0])
             graph.remove(node, safe=True)
+
+
+def _is_known(shape: ir.Shape | None) -> bool:
+    return shape is not None and all(isinstance(length, int) for length in shape)
 
 
 def _goes_forward(node: ir.Node) -> bool:

@@ -23,6 +23,8 @@ MEAN_TOLERANCE = 1.0
 # that lie between two levels, or two steps of int8.
 _FIXED_TOLERANCE = 0.1
 _CHECKED_SIZE: Size = (480, 640)
+# Sums over the image grow with it.
+_LARGE_SIZE: Size = (1080, 1920)
 
 
 def check_float16(file: str, half: onnx.ModelProto, model: onnx.ModelProto) -> str:
@@ -33,7 +35,8 @@ def check_float16(file: str, half: onnx.ModelProto, model: onnx.ModelProto) -> s
             float16, or differs by more than `MEAN_TOLERANCE` on average.
     """
     pairs = extreme_pairs(*_CHECKED_SIZE)
-    largest, value = largest_stored(model, half, pairs.values())
+    probed = [*pairs.values(), *extreme_pairs(*_LARGE_SIZE).values()]
+    largest, value = largest_stored(model, half, probed)
     if not largest < LARGEST_FLOAT16:
         raise FusionProxyError(
             f"{file} cannot hold this student: its value {value} reaches {largest:.3g} "

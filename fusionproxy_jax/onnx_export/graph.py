@@ -34,6 +34,19 @@ def attribute(node: ir.Node, name: str) -> Any:
     return None if found is None else found.value
 
 
+def dense_parameters(gemm: ir.Node) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns weights [i, o] and bias [o] of a plain dense layer; None of others."""
+    if gemm.op_type != "Gemm" or len(gemm.inputs) != 3:
+        return None
+    if attribute(gemm, "transA") or attribute(gemm, "transB"):
+        return None
+    scales = (attribute(gemm, "alpha"), attribute(gemm, "beta"))
+    weights, bias = (constant(value) for value in gemm.inputs[1:])
+    if weights is None or bias is None or any(s not in (None, 1.0) for s in scales):
+        return None
+    return (weights, bias) if bias.shape == weights.shape[1:] else None
+
+
 def attributes_of(node: ir.Node) -> dict[str, Any]:
     """Returns all attributes by name."""
     return {name: found.value for name, found in node.attributes.items()}

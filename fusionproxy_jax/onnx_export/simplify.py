@@ -17,6 +17,7 @@ from fusionproxy_jax.onnx_export.graph import (
     attribute,
     attributes_of,
     constant,
+    dense_parameters,
     made_by,
     only_user,
     replace,
@@ -73,7 +74,10 @@ def depth_to_space_order(graph: ir.Graph) -> None:
         convolution = made_by(node.inputs[0], "Conv")
         if convolution is None or only_user(node.inputs[0]) is not node:
             continue
-        weights, bias = (constant(value) for value in convolution.inputs[1:])
+        stored = [constant(value) for value in convolution.inputs[1:]]
+        if len(stored) != 2 or any(array is None for array in stored):
+            continue
+        weights, bias = stored
         num_offsets = attribute(node, "blocksize") ** 2
         order = np.arange(len(bias)).reshape(num_offsets, -1).T.reshape(-1)
         add = Insertion(graph, before=node)
@@ -101,6 +105,8 @@ def spatial_mean(graph: ir.Graph) -> None:
         if node.op_type != "ReduceMean" or axes is None or list(axes) != [1, 2]:
             continue
         x = node.inputs[0]
+        if x.shape is None or len(x.shape) != 4:
+            continue
         channels = x.shape[-1]
         add = Insertion(graph, before=node)
         pixels = add("Reshape", x, np.array([0, -1, channels]))
@@ -153,12 +159,11 @@ def gain_into_weights(graph: ir.Graph) -> None:
     channel attention cost no pass over their maps.
     """
     for gemm in list(graph):
-        if gemm.op_type != "Gemm" or attribute(gemm, "transB"):
+        parameters = dense_parameters(gemm)
+        flatten = made_by(gemm.inputs[0], "Reshape") if gemm.inputs else None
+        if parameters is None or flatten is None:
             continue
-        weights, bias = (constant(value) for value in gemm.inputs[1:])
-        flatten = made_by(gemm.inputs[0], "Reshape")
-        if weights is None or bias is None or flatten is None:
-            continue
+        weights, bias = parameters
         gained = flatten.inputs[0]
         channels = weights.shape[0]
         parts = _gained_map(gained, channels)

@@ -81,7 +81,6 @@ def add_image_interface(model: ir.Model, *, stride: int, camera: bool) -> None:
     for position, (name, channels) in enumerate(CHANNELS.items()):
         inner = graph.inputs[position]
         outer = _interface(name, channels, camera=camera)
-        image = outer
         images[name] = image = _channels_first(add, outer) if camera else outer
         # Copies of bytes are four times as fast as of floats.
         padded = _pad_to_stride(add, image, stride)

@@ -36,8 +36,9 @@ def load(
     >>> rgb = fuse(visible, infrared)
 
     Args:
-      model: `nano`, `small` or `base`, or the path of an ONNX file that
-        `fusionproxy export` wrote, in either of its two forms.
+      model: `nano`, `small` or `base`, quantised `nano_int8` or `small_int8`, or the
+        path of an ONNX file that `fusionproxy export` wrote, in either of its two
+        interfaces.
       threads: threads of the network; all physical cores by default.
       order: channel order of visible and fused images; OpenCV's is `bgr`.
 

@@ -51,7 +51,9 @@ def measure_steps(
     Args:
         steps: Steps to time, by name.
         loaders: Endless batches for each, by the same names.
-        num_steps: Timed steps of each, in each of the three ways.
+        num_steps: Timed steps of each, one by one; in a row, the whole rows of ten in
+            that number, or one shorter row. The loader may have made the first batches
+            of a fed row ready while others were timed.
         num_warmup: Untimed steps of each before.
         seed: Of the order.
         clock: Seconds; tests pass their own.

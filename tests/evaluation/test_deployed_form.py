@@ -31,3 +31,12 @@ def test_another_size_than_a_fixed_one_is_one_sentence(tmp_path):
 def test_a_missing_file_is_one_sentence(tmp_path):
     with pytest.raises(FusionProxyError, match="there is no ONNX file"):
         DeployedForm("none", tmp_path / "none.onnx")
+
+
+def test_an_output_that_is_no_colour_image_is_one_sentence(tmp_path):
+    """A grey one would spread over the colours of what it is compared with."""
+    form = DeployedForm("grey", write_fusion(tmp_path / "g.onnx", FLOAT, channels=1))
+    with pytest.raises(
+        FusionProxyError, match=r"grey gives fused of shape \[1, 1, 8, 12\]"
+    ):
+        form(*camera_noise(8, 12))

@@ -80,6 +80,10 @@ def test_a_dense_layer_over_channels_becomes_a_convolution():
         three=np.array([3]),
         seven=np.array([7]),
     )
+    # As the exporter tells it; inference does not follow computed shapes.
+    model.graph.value_info.append(
+        onnx.helper.make_tensor_value_info("map", 1, ["b", "h", "w", 7])
+    )
     nodes = _changed(model, channels_first.dense_to_convolution, *_SUNK)
     assert nodes == {"Conv": 1}
 
@@ -186,3 +190,69 @@ def test_a_network_with_layer_norm_is_not_one_of_convolutions_alone():
     for operator, expected in (("LayerNormalization", False), ("Relu", True)):
         model = ir.from_proto(_model([_NODE(operator, ["x"], ["z"])], {"z": None}))
         assert channels_first.is_convolutional(model.graph) is expected
+
+
+def _dense(**changes):
+    """Returns a dense layer over the channels of `x`, one thing changed."""
+    stored = {
+        "rows": np.array([-1, 4]),
+        "weights": _random(4, 4),
+        "bias": _random(4),
+        "shape": np.array([2, 5, 6, 4]),
+    }
+    attributes = changes.pop("attributes", {})
+    nodes = [
+        _NODE("Transpose", ["x"], ["t"], perm=_TO_NHWC),
+        _NODE("Reshape", ["t", "rows"], ["flat"]),
+        _NODE("Gemm", ["flat", "weights", "bias"], ["dense"], **attributes),
+        _NODE("Reshape", ["dense", "shape"], ["z"]),
+    ]
+    model = _model(nodes, {"z": None}, **(stored | changes))
+    for value in model.graph.input:
+        for dimension, length in zip(
+            value.type.tensor_type.shape.dim, (2, 4, 5, 6), strict=True
+        ):
+            dimension.dim_value = length
+    return model
+
+
+def test_only_a_plain_dense_layer_over_channels_becomes_a_convolution():
+    assert _changed(_dense(), channels_first.dense_to_convolution)["Conv"] == 1
+    for change in (
+        # Scaled, or with a bias of another shape.
+        {"attributes": {"alpha": 2.0}},
+        {"bias": _random(1, 4)},
+        # Rows of two places, and results that lie in other places.
+        {"rows": np.array([-1, 8]), "weights": _random(8, 8), "bias": _random(8)},
+        {"shape": np.array([2, 6, 5, 4])},
+        {"shape": np.array([60, 4])},
+    ):
+        nodes = _changed(_dense(**change), channels_first.dense_to_convolution)
+        assert nodes["Gemm"] == 1 and nodes["Conv"] == 0, change
+
+
+def test_a_mean_over_the_axes_of_a_matrix_is_left_alone():
+    model = _model(
+        [
+            _NODE("Reshape", ["x", "shape"], ["m"]),
+            _NODE("ReduceMean", ["m"], ["z"], axes=[1, 2], keepdims=1),
+        ],
+        {"z": None},
+        shape=np.array([0, 4, -1]),
+    )
+    assert _changed(model, channels_first.pooled_mean)["ReduceMean"] == 1
+
+
+def test_a_constant_for_each_row_is_no_bias_of_channels():
+    model = _model(
+        [
+            _NODE("Transpose", ["x"], ["t"], perm=_TO_NHWC),
+            _NODE("Einsum", ["t", "weights"], ["e"], equation="abcd,de->abce"),
+            _NODE("Add", ["e", "rows"], ["z"]),
+        ],
+        {"z": None},
+        weights=_random(4, 5),
+        rows=_random(1, 5, 1, 1),
+    )
+    nodes = _changed(model, channels_first.matrix_products, *_SUNK)
+    assert nodes["MatMul"] == nodes["Add"] == 1
