@@ -4,16 +4,18 @@ Only the chosen subcommand's module is imported, so that `fusionproxy fuse` star
 without JAX.
 """
 
+import contextlib
 import dataclasses
 import importlib
-import inspect
+import io
 import logging
 import os
-import runpy
+import re
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 
 from fusionproxy_jax import __version__
+from fusionproxy_jax.config.experiment_file import load_experiment
 from fusionproxy_jax.errors import FusionProxyError
 
 # Subcommand -> (module under fusionproxy_jax.commands, class, one line of help).
@@ -38,6 +40,8 @@ COMMANDS = {
     "panel": ("panel", "Panel", "frozen backbones: which are here, and fetching them"),
     "teach": ("teach", "Teach", "draw the teacher ensemble of every training image"),
     "train": ("train", "Train", "distil a student from a teacher cache"),
+    "sweep": ("sweep", "Sweep", "train many students at once and compare them"),
+    "runs": ("runs", "Runs", "list runs: how far, how well, and where they differ"),
     "export": ("export", "Export", "write a trained student as ONNX and safetensors"),
     "evaluate": ("evaluate", "Evaluate", "fusion metrics of a student and controls"),
     "parity": (
@@ -49,6 +53,10 @@ COMMANDS = {
     "bench": ("bench", "Bench", "measure latency or training throughput"),
 }
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# A line across a box of tyro's, or its upper or lower edge.
+_RULE = re.compile(r"^(?:[│ ]*[─-]{8,}[│ ]*|╭.*╮|╰.*╯)$", re.MULTILINE)
+
 
 def _usage() -> str:
     lines = [f"  {name:<16}{line}" for name, (_, _, line) in COMMANDS.items()]
@@ -59,29 +67,6 @@ def _usage() -> str:
             *lines,
         ]
     )
-
-
-def _load_config(text: str) -> object:
-    """Returns `get_config()` of an experiment file; `FILE.py:NAME` passes the name."""
-    path, name = Path(text), None
-    if not path.is_file() and ":" in text:
-        file, _, name = text.rpartition(":")
-        path = Path(file)
-    if not path.is_file():
-        raise FusionProxyError(f"no experiment file at {path}; see experiments/")
-    names = runpy.run_path(str(path))
-    if "get_config" not in names:
-        raise FusionProxyError(f"{path} defines no get_config() -> Config")
-    get_config, given = names["get_config"], () if name is None else (name,)
-    try:
-        inspect.signature(get_config).bind(*given)
-    except TypeError as error:
-        raise FusionProxyError(
-            f"{path} has one configuration only; leave :{name} away"
-            if given
-            else f"{path} has several configurations; name one, as {path}:NAME"
-        ) from error
-    return get_config(*given)
 
 
 def _split_config(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -120,16 +105,14 @@ def run(arguments: list[str]) -> int:
     module = importlib.import_module(f"fusionproxy_jax.commands.{module_name}")
     command_class = getattr(module, class_name)
 
-    import tyro
-
-    keywords = {}
-    if "config" in {field.name for field in dataclasses.fields(command_class)}:
+    fields = {field.name: field for field in dataclasses.fields(command_class)}
+    if "config" in fields:
         file, rest = _split_config(rest)
         if file is not None:
-            keywords["config"] = _load_config(file)
-    if keywords:
-        command_class = _with_defaults(command_class, keywords)
-    command = tyro.cli(command_class, args=rest, prog=f"fusionproxy {name}")
+            kind = type(fields["config"].default_factory())
+            defaults = {"config": load_experiment(file, kind)}
+            command_class = _with_defaults(command_class, defaults)
+    command = _parse(command_class, rest, f"fusionproxy {name}")
     return command.run() or 0
 
 
@@ -147,6 +130,54 @@ def _with_defaults(command_class: type, defaults: dict[str, object]) -> type:
         kw_only=True,
         namespace={"__doc__": command_class.__doc__},
     )
+
+
+def _parse(command_class: type, arguments: Sequence[str], program: str) -> object:
+    """Returns the command that `arguments` describe.
+
+    Raises:
+        FusionProxyError: What tyro has against them, in one sentence.
+    """
+    import tyro
+
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            command = tyro.cli(command_class, args=arguments, prog=program)
+    except SystemExit as stop:
+        if stop.code:
+            raise FusionProxyError(_sentence(told.getvalue(), program)) from None
+        raise
+    sys.stderr.write(told.getvalue())
+    return command
+
+
+def _sentence(box: str, program: str) -> str:
+    """Returns what a box of tyro's says: the error, and the flag it would suggest."""
+    text = _COLOUR.sub("", box)
+    # Where the terminal has no characters for boxes, the title is a line like others.
+    sections = [
+        [line.strip("│") for line in section.splitlines() if line.strip()]
+        for section in _RULE.split(text if "╭" in text else text.partition("\n")[2])
+        if section.strip()
+    ]
+    if not sections:
+        return f"the arguments are not understood; see {program} --help"
+    error, *more = sections
+    if error[0].strip().startswith("Missing from"):
+        # Below each name, further in, comes its help.
+        least = min(map(_indent, error[1:]))
+        names = [line.split()[0] for line in error[1:] if _indent(line) == least]
+        return f"{program} needs {', '.join(names)}; see {program} --help"
+    words = " ".join(" ".join(error).split())
+    meant = [section for section in more if section[0].strip() == "Perhaps you meant:"]
+    flag = re.search(r"--[\w.-]+", " ".join(meant[0])) if meant else None
+    what_next = f"did you mean {flag[0]}?" if flag else f"see {program} --help"
+    return f"{words.rstrip('.')}; {what_next}"
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def main() -> None:

@@ -44,8 +44,36 @@ def test_every_command_has_help(name):
         (["bench", "training", "--data.batch-size", "0"], "data.batch_size is 0"),
         (
             ["bench", "training", "--loss.routing-temperature", "-1"],
-            "loss.routing_temperature is -1.0; it must be >= 0",
+            "loss.routing_temperature is -1.0; it must be > 0; take a small one",
         ),
+        (
+            ["bench", "training", "--loss.routing-temperature", "0"],
+            "loss.routing_temperature is 0.0; it must be > 0; take a small one",
+        ),
+        (
+            ["bench", "training", "--optimizer.learning-rate", "nan"],
+            "optimizer.learning_rate is nan; it must be a finite number",
+        ),
+        (
+            ["train", "--num-stepz", "3", "--cache", "c", "--workdir", "w"],
+            "Unrecognized options: --num-stepz, 3; did you mean --num-steps?",
+        ),
+        (
+            ["train", "--loss.routing-temprature", "3"],
+            "fusionproxy train needs --cache, --workdir; see fusionproxy train --help",
+        ),
+        (
+            ["bench", "training", "--num-steps", "many"],
+            "invalid literal for int() with base 10: 'many'",
+        ),
+        (
+            ["bench", "training", "--parallel", "mesh"],
+            "invalid choice 'mesh' for argument '--parallel'. Expected one of ('pmap', "
+            "'jit'); see fusionproxy bench --help",
+        ),
+        (["describe", "--size"], "Missing value for argument '--size'"),
+        (["describe", "base", "small"], "small; see fusionproxy describe --help"),
+        (["bench", "flight"], "invalid choice 'flight'"),
         (["bench", "training", "--log-every", "0"], "log_every is 0"),
         (["bench", "training", "--student.stem-width", "0"], "student.stem_width is 0"),
         (["bench", "training", "--optimizer.gradient-clip", "0"], "gradient_clip is 0"),

@@ -26,7 +26,8 @@ FLOORS = (
     ),
     ("teachers", "onnx_export"),
     ("training",),
-    ("commands", "cli"),
+    ("sweeps",),
+    ("commands", "cli", "integrations"),
 )
 FLOOR_OF = {part: level for level, parts in enumerate(FLOORS) for part in parts}
 

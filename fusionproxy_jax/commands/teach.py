@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import tyro
 
+from fusionproxy_jax.commands.tile_bars import TileBars
 from fusionproxy_jax.config import Config, TeacherConfig
 from fusionproxy_jax.config.teacher import TeacherName
 from fusionproxy_jax.errors import FusionProxyError
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from fusionproxy_jax.panel.backbone import Backbone
     from fusionproxy_jax.teachers.cache import TeacherCache
 
@@ -50,6 +49,11 @@ class Teach:
     keep_samples: bool = False
     """Leave all samples there (8 take 1.6 MB a tile): a later panel draws none anew.
     One that is taught without this option removes those kept before."""
+
+    samples_of: Path | None = None
+    """Another cache of the same pairs, tiles and settings, taught with --keep-samples:
+    the first samples of its teachers are taken instead of drawn anew, `average` may
+    stand beside them. The gate judges what was taken."""
 
     accept_failed_gate: bool = False
     """Let `train` use this ensemble although it fails; a finished cache is kept."""
@@ -87,6 +91,7 @@ class Teach:
         teacher = self._teacher_config()
         # First: weights that are missing must not be found out after hours of drawing.
         backbones = self._backbone_names()
+        samples_of = self._open_samples_of()
         data = self.config.data
         pairs = load_pairs(data.sources)
         train, validation = split_pairs(pairs.ids_and_groups, data.validation_fraction)
@@ -101,7 +106,9 @@ class Teach:
         print(f"{len(train)} training pairs, {len(validation)} held out")
         drawn = train if self.split == "train" else validation
         panel = _load_panel(backbones)
-        cache = self._build(teacher, pairs.subset(drawn), pairs.subset(train), panel)
+        cache = self._build(
+            teacher, pairs.subset(drawn), pairs.subset(train), panel, samples_of
+        )
         return self._tell_unfinished() if cache is None else _tell_finished(cache)
 
     def _teacher_config(self) -> TeacherConfig:
@@ -122,16 +129,24 @@ class Teach:
 
         return resolve(wanted)
 
+    def _open_samples_of(self) -> "TeacherCache | None":
+        if self.samples_of is None:
+            return None
+        from fusionproxy_jax.teachers.cache import open_cache
+
+        return open_cache(self.samples_of, allow_rejected=True)
+
     def _build(
         self,
         teacher: TeacherConfig,
         source: Sequence[dict],
         train: Sequence[dict],
         panel: "Sequence[Backbone]",
+        samples_of: "TeacherCache | None",
     ) -> "TeacherCache | None":
         from fusionproxy_jax.teachers.cache import build_cache
 
-        with _Bars() as bars:
+        with TileBars() as bars:
             return build_cache(
                 source,
                 teacher,
@@ -147,6 +162,7 @@ class Teach:
                 panel=panel,
                 panel_config=self.config.panel,
                 keep_samples=self.keep_samples,
+                samples_of=samples_of,
                 panel_progress=bars.show,
             )
 
@@ -160,31 +176,6 @@ class Teach:
             f"{self.cache} are still to come from the others"
         )
         return 0
-
-
-class _Bars:
-    """A progress bar for every pass over the tiles, one after the other."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm | None = None
-
-    def __enter__(self) -> "_Bars":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, name: str, done: int, total: int) -> None:
-        """Draws the bar of the pass `name`, a new one when it is another pass."""
-        from tqdm import tqdm
-
-        if self._bar is None or self._bar.desc != name:
-            self.__exit__()
-            self._bar = tqdm(unit="tile", desc=name, total=total)
-        # What was counted of a shard that another process finished is counted again.
-        if done > self._bar.n:
-            self._bar.update(done - self._bar.n)
 
 
 def _load_panel(names: Sequence[str]) -> "Sequence[Backbone]":

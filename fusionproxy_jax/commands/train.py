@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from fusionproxy_jax.commands.processes import Processes
 from fusionproxy_jax.config import Config
 
 if TYPE_CHECKING:
@@ -38,13 +39,17 @@ def progress_line(progress: "Progress") -> str:
 
 
 def run_and_report(
-    train: "Callable[[Callable[[Progress], None]], TrainingResult]", *, made: str
+    train: "Callable[[Callable[[Progress], None]], TrainingResult]",
+    *,
+    made: str,
+    speaks: bool = True,
 ) -> int:
     """Trains with a progress line on stderr; returns the command's exit code.
 
     Args:
         train: Gets what to call at every report.
         made: What to say is there in the end.
+        speaks: Whether this process says anything.
     """
     # Orbax logs the traceback of every writing thread; the error says it once.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -55,17 +60,21 @@ def run_and_report(
         print(start + progress_line(progress), end=end, file=sys.stderr, flush=True)
 
     result = train(show)
-    if live:
+    if live and speaks:
         print(file=sys.stderr)
     if result.signal_number is not None:
         name = signal.Signals(result.signal_number).name
-        print(
-            f"stopped by {name} at step {result.step}, checkpoint saved; the same "
-            "command continues",
-            file=sys.stderr,
-        )
-        return 128 + result.signal_number
-    print(f"{result.step} steps done; {made}", file=sys.stderr)
+        if speaks:
+            print(
+                f"stopped by {name} at step {result.step}, checkpoint saved; the same "
+                "command continues",
+                file=sys.stderr,
+            )
+        # Preempted, not failed: a scheduler that starts it again continues it.
+        preempted = result.signal_number == signal.SIGTERM
+        return 0 if preempted else 128 + result.signal_number
+    if speaks:
+        print(f"{result.step} steps done; {made}", file=sys.stderr)
     return 0
 
 
@@ -82,11 +91,20 @@ class Train:
     cache: Path
     # Folder of the run: checkpoints, metrics, pictures.
     workdir: Path
+    processes: Annotated[Processes, tyro.conf.arg(name="")] = field(
+        default_factory=Processes
+    )
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
     def run(self) -> int:
-        """Trains to the end, or to a signal, whose number plus 128 is returned."""
+        """Trains to the end, or to a signal: 0 after SIGTERM, 130 after Ctrl-C."""
         from fusionproxy_jax.training.loop import train
+
+        self.processes.join()
+
+        def tell(sentence: str) -> None:
+            if self.processes.speaks:
+                print(sentence, file=sys.stderr)
 
         return run_and_report(
             lambda show: train(
@@ -94,7 +112,8 @@ class Train:
                 self.cache,
                 self.workdir,
                 progress=show,
-                tell=lambda sentence: print(sentence, file=sys.stderr),
+                tell=tell,
             ),
             made=f"student in {self.workdir}",
+            speaks=self.processes.speaks,
         )

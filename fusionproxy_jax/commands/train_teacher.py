@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from fusionproxy_jax.commands.processes import Processes
 from fusionproxy_jax.commands.train import run_and_report
 from fusionproxy_jax.config import TeacherTrainingConfig
 
@@ -21,6 +22,9 @@ class TrainTeacher:
 
     # Folder of the run: checkpoints, metrics, pictures of samples.
     workdir: Path
+    processes: Annotated[Processes, tyro.conf.arg(name="")] = field(
+        default_factory=Processes
+    )
     config: Annotated[TeacherTrainingConfig, tyro.conf.arg(name="")] = field(
         default_factory=TeacherTrainingConfig
     )
@@ -29,7 +33,9 @@ class TrainTeacher:
         """Trains to the end, or to a signal, whose number plus 128 is returned."""
         from fusionproxy_jax.training.teacher_run import train_teacher
 
+        self.processes.join()
         return run_and_report(
             lambda show: train_teacher(self.config, self.workdir, progress=show),
             made=f"{self.config.teacher} in {self.workdir}",
+            speaks=self.processes.speaks,
         )

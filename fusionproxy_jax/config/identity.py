@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -17,6 +18,17 @@ def config_hash(*configs: object) -> str:
     """Returns 16 hex digits that change when any field of `configs` changes."""
     text = "\n".join(to_json(config) for config in configs)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns dotted name -> value of nested dicts, such as a stored configuration."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flat_settings(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def from_json(kind: type[T], fields: dict[str, Any]) -> T:

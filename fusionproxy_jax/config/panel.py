@@ -1,8 +1,9 @@
 """The foundation panel the student is aligned to."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from fusionproxy_jax.config.checks import require
+from fusionproxy_jax.config.checks import require, settle_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +22,13 @@ class PanelConfig:
     grid: int = 64
     # Tiles that each channel's scale is measured on; all when there are fewer.
     scale_tiles: int = 256
+    # Eq. 9 as it stands, or the features of the ensemble mean, Eq. 4; training takes
+    # the cache's.
+    target: Literal["mean_of_features", "features_of_mean"] = "mean_of_features"
 
     def __post_init__(self) -> None:
         """Rejects doubled backbones and counts below one."""
+        settle_types(self, "panel.")
         require(
             len(set(self.backbones)) == len(self.backbones),
             "panel.backbones",

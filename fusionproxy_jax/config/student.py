@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
-from fusionproxy_jax.config.checks import require
+from fusionproxy_jax.config.checks import require, settle_types
 
 # Settings that only some encoders have; the others' blocks are as published.
 _BLOCK_SETTINGS = MappingProxyType(
@@ -64,11 +64,7 @@ class StudentConfig:
 
     def __post_init__(self) -> None:
         """Rejects stage lists that do not match or are empty, and idle settings."""
-        for name, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal:
-                value = getattr(self, name)
-                allowed = get_args(kind)
-                require(value in allowed, f"student.{name}", value, f"one of {allowed}")
+        settle_types(self, "student.")
         require(
             len(self.widths) == len(self.depths) > 0,
             "student.depths",
@@ -86,12 +82,6 @@ class StudentConfig:
             "student.kernel_size",
             self.kernel_size,
             "odd and positive",
-        )
-        require(
-            self.stem_stride in (2, 4),
-            "student.stem_stride",
-            self.stem_stride,
-            "2 or 4",
         )
         published = _PUBLISHED_DEPTHS.get(self.encoder)
         if published is not None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fusionproxy_jax.config.checks import require
+from fusionproxy_jax.config.checks import require, settle_types
 from fusionproxy_jax.config.salient import SalientConfig
 
 TeacherName = Literal["ddfm", "mask_difuser", "gaussian", "average"]
@@ -29,6 +29,7 @@ class DDFMConfig:
 
     def __post_init__(self) -> None:
         """Rejects counts no chain can have."""
+        settle_types(self, "teacher.ddfm.")
         _check_chain("ddfm", self.num_steps, self.eta)
 
 
@@ -48,6 +49,7 @@ class MaskDifuserConfig:
 
     def __post_init__(self) -> None:
         """Rejects counts no chain can have."""
+        settle_types(self, "teacher.mask_difuser.")
         _check_chain("mask_difuser", self.num_steps, self.eta)
 
 
@@ -80,12 +82,16 @@ class TeacherConfig:
     tile_px: int = 256
     # Of more tiles, this many evenly spread ones are drawn; None draws all.
     tiles_per_image: int | None = None
+    # What Eq. 7 weights by: Eq. 5 over all samples, or the mean over teachers of each
+    # one's own variance, which their disagreement is no part of. Eq. 6 takes all.
+    variance: Literal["total", "within"] = "total"
     # What learned networks compute in; statistics and rectification stay float32.
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Rejects empty or doubled ensembles and tiles the pyramid cannot halve."""
+        settle_types(self, "teacher.")
         require(
             len(self.teachers) > 0, "teacher.teachers", self.teachers, "at least one"
         )

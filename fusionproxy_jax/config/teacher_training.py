@@ -3,10 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fusionproxy_jax.config.checks import require
+from fusionproxy_jax.config.checks import require, settle_types
 from fusionproxy_jax.config.networks import MaskDifuserNetConfig, UNetConfig
 from fusionproxy_jax.config.salient import SalientConfig
-from fusionproxy_jax.config.training import DataConfig, OptimizerConfig
+from fusionproxy_jax.config.training import (
+    DataConfig,
+    OptimizerConfig,
+    check_run,
+)
 
 # Fits two CPU cores; luminance only, fully convolutional.
 COMPACT_PRIOR = UNetConfig(
@@ -66,6 +70,8 @@ class TeacherTrainingConfig:
     seed: int = 0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     parallel: Literal["pmap", "jit"] = "pmap"
+    # As in `Config`.
+    gradient_accumulation: int = 1
     log_every: int = 50
     checkpoint_every: int = 500
     picture_every: int = 1000
@@ -73,17 +79,11 @@ class TeacherTrainingConfig:
 
     def __post_init__(self) -> None:
         """Rejects counts below one and shares outside [0, 1]."""
+        settle_types(self)
         require(
             0 <= self.conflict_share <= 1,
             "conflict_share",
             self.conflict_share,
             "between 0 and 1",
         )
-        for name in (
-            "num_steps",
-            "log_every",
-            "checkpoint_every",
-            "picture_every",
-            "keep_checkpoints",
-        ):
-            require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
+        check_run(self)

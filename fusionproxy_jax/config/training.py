@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fusionproxy_jax.config.checks import require
+from fusionproxy_jax.config.checks import INFINITE, require, settle_types
 from fusionproxy_jax.config.panel import PanelConfig
 from fusionproxy_jax.config.student import StudentConfig
 from fusionproxy_jax.config.teacher import TeacherConfig
@@ -24,13 +24,14 @@ class LossConfig:
     # `variance` (Eq. 8), `uniform`, `learned` (one weight a backbone), or
     # `single:BACKBONE`: rows (h), (e), (f) and (d) of Table 4.
     routing: str = "variance"
-    # Eq. 8's tau; 0 gives every place to one backbone.
-    routing_temperature: float = 1.0
+    # Eq. 8's tau; infinity is uniform routing.
+    routing_temperature: float = field(default=1.0, metadata=INFINITE)
     # With it the temperature goes there over the run, by the same ratio every step.
     routing_temperature_end: float | None = None
 
     def __post_init__(self) -> None:
         """Rejects negative weights and a temperature at which Eq. 8 is undefined."""
+        settle_types(self, "loss.")
         for name in ("pixel_weight", "alignment_weight", "structure_weight"):
             value = getattr(self, name)
             require(value >= 0, f"loss.{name}", value, ">= 0")
@@ -43,7 +44,12 @@ class LossConfig:
             "variance, uniform, learned or single:BACKBONE",
         )
         start, end = self.routing_temperature, self.routing_temperature_end
-        require(start >= 0, "loss.routing_temperature", start, ">= 0")
+        require(
+            start > 0,
+            "loss.routing_temperature",
+            start,
+            "> 0; take a small one such as 1e-3 to give every place to one backbone",
+        )
         if end is not None:
             require(
                 self.routing == "variance",
@@ -70,6 +76,7 @@ class MisalignmentConfig:
 
     def __post_init__(self) -> None:
         """Rejects negative ranges and probabilities outside [0, 1]."""
+        settle_types(self, "misalignment.")
         for name in ("translation_px", "rotation_deg"):
             value = getattr(self, name)
             require(value >= 0, f"misalignment.{name}", value, ">= 0")
@@ -85,7 +92,18 @@ class MisalignmentConfig:
 class OptimizerConfig:
     """AdamW with warm-up, cosine decay and weight averaging; the paper names none."""
 
+    # `sgd` has a momentum of 0.9, and weight decay enters its gradient.
+    method: Literal["adamw", "sgd"] = "adamw"
+    # Peak, for a batch of `reference_batch_size`.
     learning_rate: float = 2e-4
+    # How the peak grows with data.batch_size over the reference: not, by the ratio
+    # (usual with SGD), or by its square root (usual with Adam).
+    batch_scaling: Literal["none", "linear", "sqrt"] = "none"
+    # The paper's batch.
+    reference_batch_size: int = 8
+    # Each device keeps a part of the moments and the weight average (ZeRO, stage 1);
+    # needs `parallel` to be jit.
+    sharded: bool = False
     weight_decay: float = 0.05
     warmup_steps: int = 500
     gradient_clip: float = 1.0
@@ -93,6 +111,16 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Rejects values no optimiser can run with."""
+        settle_types(self, "optimizer.")
+        require(
+            self.reference_batch_size >= 1,
+            "optimizer.reference_batch_size",
+            self.reference_batch_size,
+            ">= 1",
+        )
+        require(
+            self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, ">= 0"
+        )
         require(
             self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "> 0"
         )
@@ -124,6 +152,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Rejects fractions that leave no training data and crops SSIM cannot see."""
+        settle_types(self, "data.")
         require(
             0 <= self.validation_fraction < 1,
             "data.validation_fraction",
@@ -139,6 +168,27 @@ class DataConfig:
         require(self.batch_size >= 1, "data.batch_size", self.batch_size, ">= 1")
         require(self.num_workers >= 0, "data.num_workers", self.num_workers, ">= 0")
         require(self.seed >= 0, "data.seed", self.seed, ">= 0")
+
+
+def check_run(config: "Config") -> None:
+    """Rejects counts below one and what `parallel` cannot do, of any run's config."""
+    for name in (
+        "num_steps",
+        "gradient_accumulation",
+        "log_every",
+        "checkpoint_every",
+        "picture_every",
+        "keep_checkpoints",
+    ):
+        require(getattr(config, name) >= 1, name, getattr(config, name), ">= 1")
+    # Keys are made of 32 bits; JAX drops the others without a word.
+    require(0 <= config.seed < 2**32, "seed", config.seed, "between 0 and 2**32 - 1")
+    require(
+        not config.optimizer.sharded or config.parallel == "jit",
+        "parallel",
+        config.parallel,
+        "`jit` with optimizer.sharded, as pmap keeps everything on every device",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +213,9 @@ class Config:
     seed: int = 0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     parallel: Literal["pmap", "jit"] = "pmap"
+    # Parts of a batch that a device works on one after the other; their gradients are
+    # added up, so that a large batch fits a small memory.
+    gradient_accumulation: int = 1
     log_every: int = 50
     checkpoint_every: int = 500
     picture_every: int = 1000
@@ -170,6 +223,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Rejects counts below one, and two beginnings for the encoders."""
+        settle_types(self)
         require(
             self.encoder_weights is None or self.start_from is None,
             "encoder_weights",
@@ -177,11 +231,4 @@ class Config:
             f"none with start_from {self.start_from!r}, whose weights include the "
             "encoders'",
         )
-        for name in (
-            "num_steps",
-            "log_every",
-            "checkpoint_every",
-            "picture_every",
-            "keep_checkpoints",
-        ):
-            require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
+        check_run(self)

@@ -1,8 +1,9 @@
-"""Endless, seeded, resumable batches of training records, through Grain.
+"""Endless, seeded batches of training records, through Grain, from any position.
 
-The order of records and every crop and flip follow from the seed and the position
-alone, so a run is the same whatever the number of workers, and continues exactly after
-a restart: the iterator's state is a position.
+There is one order of records, with their crops and flips, that follows from the seed
+alone; batch t is its records t b to (t + 1) b - 1. A process reads some rows of every
+batch. So a run is the same whatever the numbers of workers and processes, and continues
+exactly after a restart, on other machines too: its position is a number of batches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,23 +60,23 @@ def make_loader(
     crop_px: int,
     flip: bool,
     seed: int,
-    shard_index: int = 0,
-    shard_count: int = 1,
+    start: int = 0,
+    rows: range | None = None,
     num_workers: int = 0,
 ) -> grain.DatasetIterator:
     """Returns an endless iterator over batches of `source`'s tiles.
 
     Args:
         source: Random access to tiles (`schema.py`); pickled once per worker.
-        batch_size: Records per batch of this process.
+        batch_size: Records of a batch.
         crop_px: Side of the square cut from each tile. Tiles with panel features are
             neither cut nor mirrored: features of a mirrored image are not the mirrored
             features.
         flip: Whether to mirror left and right half of the time.
         seed: Same seed, same batches.
-        shard_index: This process; it reads records shard_index, shard_index +
-            shard_count, ... of `source`.
-        shard_count: Number of processes.
+        start: Number of batches to leave out.
+        rows: Positions within each batch that are read, the share of a process; None
+            reads all of them.
         num_workers: Worker processes; 0 reads in threads of this process. Workers
             import the main script again, so it must be guarded by
             `if __name__ == "__main__"`.
@@ -84,24 +85,34 @@ def make_loader(
         A Grain iterator of dicts of float32 arrays: visible [b, h, w, 3], infrared
         [b, h, w, 1], ensemble_mean [b, h, w, 3], ensemble_variance [b, h, w], and where
         tiles have panel features, feature_target/BACKBONE [b, gh, gw, c] and
-        feature_variance/BACKBONE [b, g, g]. `get_state` and `set_state` save and
-        restore the position, as do Grain's Orbax handlers.
+        feature_variance/BACKBONE [b, g, g].
 
     Raises:
-        FusionProxyError: There are fewer records than processes, the crop is larger
-            than a tile, or the first tile is malformed.
+        FusionProxyError: There are no records, the crop is larger than a tile, or the
+            first tile is malformed.
     """
-    _check_shard(len(source), shard_index, shard_count)
-    _check_first(source[shard_index], crop_px=crop_px)
+    _check_not_empty(source)
+    _check_first(source[0], crop_px=crop_px)
     return endless_batches(
         source,
         _CropFlip(crop_px=crop_px, flip=flip),
         batch_size=batch_size,
         seed=seed,
-        shard_index=shard_index,
-        shard_count=shard_count,
+        start=start,
+        rows=rows,
         num_workers=num_workers,
     )
+
+
+class _RowsOfBatches(grain.transforms.Map):
+    """Number of a record that this process reads -> the record, by the one order."""
+
+    def __init__(self, records: grain.MapDataset, batch_size: int, rows: range):
+        self._records, self._batch_size, self._rows = records, batch_size, rows
+
+    def map(self, number: int) -> dict[str, np.ndarray]:
+        batch, row = divmod(int(number), len(self._rows))
+        return self._records[batch * self._batch_size + self._rows[row]]
 
 
 def endless_batches(
@@ -110,25 +121,30 @@ def endless_batches(
     *,
     batch_size: int,
     seed: int,
-    shard_index: int,
-    shard_count: int,
+    start: int,
+    rows: range | None,
     num_workers: int,
 ) -> grain.DatasetIterator:
-    """Returns shuffled batches of this process's records, each one transformed.
+    """Returns shuffled batches of records, each one transformed.
 
     Raises:
-        FusionProxyError: There are fewer records than processes.
+        FusionProxyError: There are no records.
     """
-    _check_shard(len(source), shard_index, shard_count)
-    # Processes see different records; they should draw different crops for them too.
-    mixed_seed = int(np.random.SeedSequence([seed, shard_index]).generate_state(1)[0])
-    batches = (
-        grain.MapDataset.source(source)[shard_index::shard_count]
-        .seed(mixed_seed)
+    _check_not_empty(source)
+    rows = range(batch_size) if rows is None else rows
+    records = (
+        grain.MapDataset.source(source)
+        .seed(seed)
         .shuffle()
         .random_map(transform)
         .repeat(_NUM_EPOCHS)
-        .batch(batch_size)
+    )
+    batches = (
+        grain.MapDataset.range(
+            start * len(rows), len(records) // batch_size * len(rows)
+        )
+        .map(_RowsOfBatches(records, batch_size, rows))
+        .batch(len(rows))
         .to_iter_dataset(_READ_OPTIONS)
     )
     if num_workers:
@@ -141,15 +157,10 @@ def endless_batches(
     return iter(batches)
 
 
-def _check_shard(num_records: int, shard_index: int, shard_count: int) -> None:
-    if not 0 <= shard_index < shard_count:
+def _check_not_empty(source: Sequence[Mapping]) -> None:
+    if not len(source):
         raise FusionProxyError(
-            f"shard_index is {shard_index}; it must be 0 to {shard_count - 1}"
-        )
-    if num_records < shard_count:
-        raise FusionProxyError(
-            f"{num_records} training records cannot be shared by {shard_count} "
-            "processes; add data or use fewer processes"
+            "there are no training records; name more pairs with --data.sources"
         )
 
 

@@ -73,22 +73,22 @@ def make_pair_loader(
     crop_px: int,
     flip: bool,
     seed: int,
-    shard_index: int = 0,
-    shard_count: int = 1,
+    start: int = 0,
+    rows: range | None = None,
     num_workers: int = 0,
 ) -> grain.DatasetIterator:
-    """Returns an endless, seeded, resumable iterator over batches of crops.
+    """Returns an endless, seeded iterator over batches of crops, from any position.
 
     Args:
         pairs: Random access to dicts of visible uint8 [h, w, 3] and infrared float32
             [h, w] in [0, 1].
-        batch_size: Crops per batch of this process.
+        batch_size: Crops of a batch.
         crop_px: Side of a crop; windows between 1/1.3 and 1.3 times that side, or
             what a small image has, are resized to it.
         flip: Whether to mirror left and right half of the time.
         seed: Same seed, same batches.
-        shard_index: This process, of `shard_count`.
-        shard_count: Number of processes.
+        start: Number of batches to leave out.
+        rows: Positions within each batch that are read, see `loader`.
         num_workers: Worker processes; 0 reads in threads.
 
     Returns:
@@ -96,7 +96,7 @@ def make_pair_loader(
         infrared [b, h, w, 1].
 
     Raises:
-        FusionProxyError: There are no pairs, or fewer than processes.
+        FusionProxyError: There are no pairs.
     """
     if not len(pairs):
         raise FusionProxyError(
@@ -108,8 +108,8 @@ def make_pair_loader(
         _ZoomCropFlip(crop_px=crop_px, flip=flip),
         batch_size=batch_size,
         seed=seed,
-        shard_index=shard_index,
-        shard_count=shard_count,
+        start=start,
+        rows=rows,
         num_workers=num_workers,
     )
 

@@ -6,6 +6,7 @@ last. Several processes may build one folder: process p of P draws the shards k 
 mod P = p. All may be killed at any moment and started again in any order; the random
 keys of a tile follow from its name, so the result is the same. Records are the dicts of
 `input_pipeline.schema`; their id is the pair's with the tile's corner, "ID@top,left".
+Samples that one cache kept may serve others of the same tiles (`samples_of`).
 """
 
 import time
@@ -13,31 +14,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fusionproxy_jax.config import PanelConfig, TeacherConfig
-from fusionproxy_jax.diffusion.gaussian_prior import (
-    GaussianPrior,
-    load_gaussian_prior,
-    save_gaussian_prior,
-)
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.panel.backbone import Backbone
 from fusionproxy_jax.teachers.acceptance import read_report, write_report
+from fusionproxy_jax.teachers.beginning import Ensemble, begin
 from fusionproxy_jax.teachers.cached_tiles import TeacherCache
-from fusionproxy_jax.teachers.manifest import (
-    TILES_PER_SHARD,
-    ImageEntry,
-    Manifest,
-    manifest_path,
-    read_manifest,
-    require_same,
-)
-from fusionproxy_jax.teachers.ownership import owned, sweep
+from fusionproxy_jax.teachers.kept_teacher import kept_teachers
+from fusionproxy_jax.teachers.manifest import TILES_PER_SHARD, read_manifest
+from fusionproxy_jax.teachers.ownership import sweep
 from fusionproxy_jax.teachers.panel_statistics.cached_backbone import is_extracted
 from fusionproxy_jax.teachers.panel_statistics.identity import FEATURES
 from fusionproxy_jax.teachers.panel_statistics.panel_pass import PanelPass
 from fusionproxy_jax.teachers.panel_statistics.shared_pass import PassProgress
 from fusionproxy_jax.teachers.part import Part, Progress
 from fusionproxy_jax.teachers.part_builder import SHEETS, PartBuilder
-from fusionproxy_jax.teachers.registry import Teacher, build_teachers
 from fusionproxy_jax.teachers.samples import remove_samples
 from fusionproxy_jax.teachers.shards import (
     is_finished,
@@ -65,6 +55,7 @@ def build_cache(
     panel: Sequence[Backbone] = (),
     panel_config: PanelConfig | None = None,
     keep_samples: bool = False,
+    samples_of: TeacherCache | None = None,
     panel_progress: PassProgress | None = None,
 ) -> TeacherCache | None:
     """Builds the cache of `source` in `directory`, or goes on with a build begun there.
@@ -94,6 +85,9 @@ def build_cache(
       panel_config: grid and tiles of the scale; its names are not looked at.
       keep_samples: leaves the samples of all teachers in the folder, for a panel that
         comes later. They go when a panel is finished without this.
+      samples_of: a finished cache of the same pairs, tiles and settings that kept its
+        samples: the first of each of its teachers are taken instead of drawn, and its
+        prior. Only `average` may stand beside them and is drawn.
       panel_progress: as `progress`, with the name of a pass over the samples.
 
     Returns:
@@ -102,7 +96,8 @@ def build_cache(
     Raises:
       FusionProxyError: the folder holds a cache of other teachers or pairs or features
         of another network under the name of one of the panel, or on another grid
-        than the panel's, or cannot be written; there are no pairs.
+        than the panel's, or cannot be written; there are no pairs; or samples cannot
+        be taken.
     """
     directory = Path(directory)
     part = Part.of(process_index, process_count)
@@ -116,7 +111,13 @@ def build_cache(
     images, prior = survey(source)
     if prior_source is not None:
         _, prior = survey(prior_source)
-    manifest, teachers = _begin(directory, config, images, prior)
+    if samples_of is None:
+        ensemble = Ensemble(config, images)
+    else:
+        kept = kept_teachers(samples_of, config, images)
+        ensemble = Ensemble(config, images, kept, samples_of.hash)
+        prior = samples_of.prior
+    manifest, teachers = begin(directory, ensemble, prior)
     panel_pass = PanelPass(
         directory, manifest, panel, panel_config or PanelConfig(), part
     )
@@ -202,54 +203,6 @@ def count_missing(directory: str | Path) -> tuple[int, int]:
         raise FusionProxyError(f"{directory} holds no teacher cache")
     missing = unfinished_shards(Path(directory), manifest)
     return len(missing), len(manifest.shards)
-
-
-def _begin(
-    directory: Path,
-    config: TeacherConfig,
-    images: Sequence[ImageEntry],
-    prior: GaussianPrior,
-) -> tuple[Manifest, tuple[Teacher, ...]]:
-    """Returns manifest and teachers; the first process to come writes them down.
-
-    The prior comes before the manifest that says the folder is a cache. It is the
-    first process's that all use: another machine may round a statistic differently.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FusionProxyError(
-            f"could not make the cache folder {directory}: {error.strerror}"
-        ) from error
-    prior_path = directory / "prior.npz"
-    found = read_manifest(directory)
-    if found is None:
-        with owned(manifest_path(directory)), owned(prior_path):
-            found = read_manifest(directory)
-            if found is None:
-                for kind in ("shard", "samples", FEATURES):
-                    if next(directory.glob(f"{kind}*"), None) is not None:
-                        raise FusionProxyError(
-                            f"{directory} holds {kind.rstrip('s')}s but no "
-                            "manifest.json; choose another --cache folder, or delete "
-                            "this one"
-                        )
-                teachers = build_teachers(config, prior)
-                manifest = _manifest(config, teachers, images)
-                save_gaussian_prior(prior_path, prior)
-                manifest.write(directory)
-                return manifest, teachers
-    teachers = build_teachers(config, load_gaussian_prior(prior_path))
-    manifest = _manifest(config, teachers, images)
-    require_same(manifest, found, directory)
-    return manifest, teachers
-
-
-def _manifest(
-    config: TeacherConfig, teachers: Sequence[Teacher], images: Sequence[ImageEntry]
-) -> Manifest:
-    fingerprints = {teacher.name: teacher.fingerprint for teacher in teachers}
-    return Manifest.of(config, fingerprints, images)
 
 
 def _sweep(directory: Path) -> None:

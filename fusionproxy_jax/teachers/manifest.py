@@ -1,6 +1,10 @@
 """What a teacher cache was built from; decides if two builds may share a folder.
 
-A network counts by its weights, not by the file they came from.
+A network counts by its weights, not by the file they came from. A cache that takes its
+samples from another one says from which (`samples_of`) and so has another hash than one
+that draws them: its samples are the same but for the rounding to 8 bits they were kept
+with, so the same folder must not get some of either kind. What later versions added is
+left out of file and hash where it says what there was before.
 """
 
 import dataclasses
@@ -9,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from fusionproxy_jax.config import TeacherConfig
 from fusionproxy_jax.errors import FusionProxyError
@@ -18,6 +23,8 @@ from fusionproxy_jax.teachers.tiles import Tile, tiles_of
 # Raised when records change in a way old caches do not have.
 FORMAT = 2
 TILES_PER_SHARD = 16
+# What caches had that do not state these teacher settings.
+_BEFORE = MappingProxyType({"variance": "total"})
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class Manifest:
     fingerprints: dict[str, str]
     images: tuple[ImageEntry, ...]
     format: int = FORMAT
+    # Hash of the cache whose kept samples these are; None where they are drawn.
+    samples_of: str | None = None
 
     @classmethod
     def of(
@@ -47,27 +56,26 @@ class Manifest:
         config: TeacherConfig,
         fingerprints: Mapping[str, str],
         images: Sequence[ImageEntry],
+        *,
+        samples_of: str | None = None,
     ) -> "Manifest":
         """Returns the manifest of teaching `images` with `config`."""
         # Through JSON, so that it equals what is read back (tuples become lists).
         teacher = json.loads(json.dumps(dataclasses.asdict(config)))
-        return cls(teacher, dict(fingerprints), tuple(images))
+        return cls(teacher, dict(fingerprints), tuple(images), samples_of=samples_of)
 
     @property
     def hash(self) -> str:
         """16 hex digits that change with any teacher setting, weight, pair or pixel."""
-        values = {**dataclasses.asdict(self), "teacher": self.settings}
+        stated = self._stated
+        values = {**stated, "teacher": _without_paths(_flat(stated["teacher"]))}
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def settings(self) -> dict:
         """Every teacher setting by its dotted name, but for the weights' paths."""
-        return {
-            name: value
-            for name, value in _flat(self.teacher).items()
-            if not name.endswith(".weights")
-        }
+        return _without_paths(_flat(self.teacher))
 
     @property
     def tiles(self) -> list[tuple[int, Tile]]:
@@ -96,9 +104,22 @@ class Manifest:
 
     def write(self, directory: Path) -> None:
         """Writes manifest.json."""
-        values = {"hash": self.hash, **dataclasses.asdict(self)}
+        values = {"hash": self.hash, **self._stated}
         with atomic_path(manifest_path(directory)) as temporary:
             temporary.write_text(json.dumps(values, indent=1, sort_keys=True))
+
+    @property
+    def _stated(self) -> dict:
+        """All fields but those that say what there was before them."""
+        values = dataclasses.asdict(self)
+        values["teacher"] = {
+            name: value
+            for name, value in self.teacher.items()
+            if name not in _BEFORE or value != _BEFORE[name]
+        }
+        if self.samples_of is None:
+            del values["samples_of"]
+        return values
 
 
 def manifest_path(directory: Path) -> Path:
@@ -120,7 +141,12 @@ def read_manifest(directory: Path) -> Manifest | None:
         images = tuple(ImageEntry(**image) for image in values["images"])
         found_format = values["format"]
         if found_format == FORMAT:
-            manifest = Manifest(values["teacher"], values["fingerprints"], images)
+            manifest = Manifest(
+                {**_BEFORE, **values["teacher"]},
+                values["fingerprints"],
+                images,
+                samples_of=values.get("samples_of"),
+            )
             intact = values["hash"] == manifest.hash
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FusionProxyError(
@@ -149,12 +175,13 @@ def require_same(wanted: Manifest, found: Manifest, directory: Path) -> None:
         return
     raise FusionProxyError(
         f"{directory} was built with another configuration "
-        f"({_first_difference(wanted, found)}); choose another --cache folder, or "
+        f"({first_difference(wanted, found)}); choose another --cache folder, or "
         "delete this one"
     )
 
 
-def _first_difference(wanted: Manifest, found: Manifest) -> str:
+def first_difference(wanted: Manifest, found: Manifest) -> str:
+    """Returns in words what is first found to differ between two manifests."""
     new, old = wanted.settings, found.settings
     for name in sorted(new.keys() | old.keys()):
         if new.get(name) != old.get(name):
@@ -169,7 +196,18 @@ def _first_difference(wanted: Manifest, found: Manifest) -> str:
             return f"pair {old_image.id!r} is now {new_image.id!r}"
         if new_image != old_image:
             return f"the images of pair {new_image.id!r} have changed"
+    if wanted.samples_of != found.samples_of:
+        old_way, new_way = map(_origin, (found.samples_of, wanted.samples_of))
+        return f"its samples were {old_way}, now they are {new_way}"
     return "another format"
+
+
+def _origin(samples_of: str | None) -> str:
+    return "drawn" if samples_of is None else f"taken from cache {samples_of}"
+
+
+def _without_paths(settings: Mapping) -> dict:
+    return {k: v for k, v in settings.items() if not k.endswith(".weights")}
 
 
 def _flat(values: dict, prefix: str = "") -> dict:

@@ -9,6 +9,7 @@ import numpy as np
 from fusionproxy_jax.config import TeacherConfig
 from fusionproxy_jax.runtime.images import write_image
 from fusionproxy_jax.teachers.gate import GateStatistics
+from fusionproxy_jax.teachers.kept_teacher import KeptTeacher
 from fusionproxy_jax.teachers.manifest import TILES_PER_SHARD, Manifest
 from fusionproxy_jax.teachers.ownership import owned
 from fusionproxy_jax.teachers.part import Part, Progress
@@ -41,7 +42,7 @@ class PartBuilder:
         source: Sequence[dict],
         manifest: Manifest,
         config: TeacherConfig,
-        teachers: Sequence[Teacher],
+        teachers: Sequence[Teacher | KeptTeacher],
         *,
         part: Part,
         tiles_per_draw: int,

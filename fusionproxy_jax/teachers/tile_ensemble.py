@@ -25,6 +25,7 @@ from fusionproxy_jax.teachers.ensemble import (
     ensemble_statistics,
 )
 from fusionproxy_jax.teachers.gate import GateStatistics, gate_statistics, luminance
+from fusionproxy_jax.teachers.kept_teacher import KeptTeacher
 from fusionproxy_jax.teachers.manifest import TILES_PER_SHARD, ImageEntry, Manifest
 from fusionproxy_jax.teachers.registry import Teacher
 from fusionproxy_jax.teachers.tiles import Tile, cut
@@ -77,7 +78,7 @@ def teach_tiles(
     manifest: Manifest,
     tiles: Sequence[tuple[int, Tile]],
     config: TeacherConfig,
-    teachers: Sequence[Teacher],
+    teachers: Sequence[Teacher | KeptTeacher],
     *,
     tiles_per_draw: int = 1,
 ) -> Iterator[TaughtTile]:
@@ -87,7 +88,7 @@ def teach_tiles(
       source: the pairs of the manifest.
       manifest: ids of the pairs.
       tiles: (number of the pair, tile).
-      config: seed, number of samples and size of the tiles.
+      config: seed, number of samples, kind of variance and size of the tiles.
       teachers: those of `config`.
       tiles_per_draw: tiles drawn at once, spread over the local devices when those
         divide it. The last draw is filled up, so that everything is compiled once.
@@ -107,7 +108,7 @@ def teach_tiles(
         samples, statistics = jax.device_get((samples, statistics))
         for place, one in enumerate(batch):
             own = jax.tree.map(operator.itemgetter(place), statistics)
-            yield _taught(one, samples[place], own, names)
+            yield _taught(one, samples[place], own, names, variance=config.variance)
         current = following
 
 
@@ -151,7 +152,7 @@ _statistics = jax.jit(jax.vmap(ensemble_statistics))
 def _draws(
     cuts: Iterator[_Cut],
     config: TeacherConfig,
-    teachers: Sequence[Teacher],
+    teachers: Sequence[Teacher | KeptTeacher],
     tiles_per_draw: int,
 ) -> Iterator[_Draw]:
     spread = _spread_over_devices(tiles_per_draw)
@@ -159,9 +160,13 @@ def _draws(
         padded = [*batch, *[batch[-1]] * (tiles_per_draw - len(batch))]
         visible = spread(np.stack([one.visible for one in padded]) / np.float32(255.0))
         infrared = spread(np.stack([one.infrared for one in padded]))
+        ids = [one.id for one in padded]
         samples = []
         for teacher in teachers:
-            keys = [teacher_key(config.seed, one.id, teacher.name) for one in padded]
+            if isinstance(teacher, KeptTeacher):
+                samples.append(spread(teacher.samples(ids, config.num_samples)))
+                continue
+            keys = [teacher_key(config.seed, tile_id, teacher.name) for tile_id in ids]
             samples.append(
                 teacher.draw(
                     visible, infrared, spread(jnp.stack(keys)), config.num_samples
@@ -191,8 +196,11 @@ def _taught(
     samples: np.ndarray,
     statistics: EnsembleStatistics,
     names: Sequence[str],
+    *,
+    variance: str,
 ) -> TaughtTile:
-    variance = statistics.variance
+    parts = statistics.variance
+    kept = parts.total if variance == "total" else parts.within.mean(axis=0)
     record = {
         "id": one.id,
         "valid_height": one.tile.valid_height,
@@ -200,14 +208,14 @@ def _taught(
         "visible": one.visible,
         "infrared": one.infrared.astype(np.float16),
         "ensemble_mean": statistics.mean.astype(np.float16),
-        "ensemble_deviation": np.sqrt(variance.total).astype(np.float16),
+        "ensemble_deviation": np.sqrt(kept).astype(np.float16),
     }
     if len(names) > 1:
         for name, mean in zip(names, statistics.teacher_means, strict=True):
             record[TEACHER_MEAN + name] = mean.astype(np.float16)
     gate = gate_statistics(
         samples,
-        variance,
+        parts,
         names,
         one.visible / np.float32(255.0),
         one.infrared,

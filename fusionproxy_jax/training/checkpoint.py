@@ -1,8 +1,10 @@
-"""Checkpoints of a run: state, position in the data, and what the run was made of.
+"""Checkpoints of a run: its state, and what the run was made of.
 
-Layout, under the run's folder: `checkpoints/<step>/{state,data,meta}`. A save is
-written beside its final name and renamed, so a kill at any moment leaves whole
-checkpoints only.
+Layout, under the run's folder: `checkpoints/<step>/{state,meta}`. A save is written
+beside its final name and renamed, so a kill at any moment leaves whole checkpoints
+only. The position in the data is the step. Of several processes all must call `save`
+and `close`; the first one writes, all read. States are host arrays, whole, whatever
+they were spread over: a run may go on on other devices.
 """
 
 import sys
@@ -12,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -20,7 +21,6 @@ import orbax.checkpoint as ocp
 from fusionproxy_jax.config import StudentConfig, from_json
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.training.routing import split_routing
-from fusionproxy_jax.training.state import TrainState
 
 PyTree = Any
 
@@ -73,7 +73,7 @@ class Checkpoints:
         """Returns the step of the newest whole checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, data: grain.DatasetIterator, meta: dict) -> None:
+    def save(self, step: int, state: PyTree, meta: dict) -> None:
         """Starts writing a checkpoint; `state` holds NumPy arrays not changed later.
 
         Raises:
@@ -81,24 +81,28 @@ class Checkpoints:
         """
         with self._writing():
             self._manager.save(
-                int(state.step),
+                step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
-                    data=grain.checkpoint.CheckpointSave(data),
                     meta=ocp.args.JsonSave(meta),
                 ),
             )
+
+    def reached_preemption(self, step: int) -> bool:
+        """Returns whether all processes are to stop after `step`; all must ask.
+
+        True from the step on that they have agreed upon after one of them, or its
+        machine, got SIGTERM. Always False in a single process.
+        """
+        return self._manager.reached_preemption(step)
 
     def read_meta(self) -> dict:
         """Returns the metadata of the newest checkpoint."""
         return self._restore(meta=ocp.args.JsonRestore()).meta
 
-    def restore(self, empty: TrainState, data: grain.DatasetIterator) -> TrainState:
-        """Returns the newest state, in the structure of `empty`; moves `data` to it."""
-        return self._restore(
-            state=ocp.args.StandardRestore(empty),
-            data=grain.checkpoint.CheckpointRestore(data),
-        ).state
+    def restore(self, empty: PyTree) -> PyTree:
+        """Returns the newest state, in the structure of `empty`."""
+        return self._restore(state=ocp.args.StandardRestore(empty)).state
 
     def restore_arrays(self) -> PyTree:
         """Returns the newest state as nested dicts of NumPy arrays."""
@@ -136,7 +140,7 @@ class Checkpoints:
         # A full disk is an OSError here and a ValueError of tensorstore there, whose
         # text ends in the system's own words.
         except Exception as error:
-            reason = str(error).rpartition(": ")[2].partition(" [os_error")[0]
+            reason = str(error).rpartition(": ")[2].partition(" [")[0]
             raise FusionProxyError(
                 f"could not write a checkpoint to {self._directory}: {reason}"
             ) from error

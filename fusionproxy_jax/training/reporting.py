@@ -12,9 +12,6 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from fusionproxy_jax.training.metric_writer import MetricWriter
-from fusionproxy_jax.training.parallel import Parallel
-
 Metrics = dict[str, jax.Array]
 
 
@@ -39,22 +36,28 @@ class NotFiniteError(ArithmeticError):
         self.step = step
 
 
+# (step, metrics of every step since the last report, steps a second or NaN).
+Emit = Callable[[int, list[dict[str, np.ndarray]], float], None]
+
+
 class Reporter:
-    """Gathers what steps return, and reports to files and to a callback."""
+    """Gathers what steps return, and hands it on now and then."""
 
     def __init__(
         self,
-        parallel: Parallel,
-        writer: MetricWriter,
+        fetch: Callable[[list[Metrics]], list[dict[str, np.ndarray]]],
+        emit: Emit,
         *,
         start: int,
-        num_steps: int,
-        batch_size: int,
-        progress: Callable[[Progress], None] | None,
     ) -> None:
-        """Begins after step `start`."""
-        self._parallel, self._writer, self._progress = parallel, writer, progress
-        self._start, self._num_steps, self._batch_size = start, num_steps, batch_size
+        """Begins after step `start`.
+
+        Args:
+            fetch: Metrics on the devices to the host; all processes call it together.
+            emit: Gets what is reported.
+            start: Updates made before.
+        """
+        self._fetch, self._emit, self._start = fetch, emit, start
         self._step = start
         self._pending: list[Metrics] = []
         self._first_done = float("nan")
@@ -82,33 +85,56 @@ class Reporter:
         self._step += 1
 
     def report(self) -> None:
-        """Writes one row of means over the steps since the last one, if any.
+        """Reports the steps since the last report, if any.
 
         Raises:
-            NotFiniteError: At the first of them that was not finite; nothing is
-                written.
+            NotFiniteError: Where `emit` raises it.
         """
         self._is_due = False
         if not self._pending:
             return
-        rows = self._parallel.unreplicate(self._pending)
+        rows = self._fetch(self._pending)
+        self._pending.clear()
+        num_timed = self._step - self._start - 1
+        seconds = time.perf_counter() - self._first_done
+        self._emit(self._step, rows, num_timed / seconds if num_timed else float("nan"))
+
+
+class RunReport:
+    """Means over the steps of a report, to a run's files and to a callback."""
+
+    def __init__(
+        self,
+        write: Callable[[int, Mapping[str, float]], None] | None,
+        progress: Callable[[Progress], None] | None,
+        *,
+        num_steps: int,
+        batch_size: int,
+    ) -> None:
+        """Takes where a row goes; None, both, in all processes but one."""
+        self._write, self._progress = write, progress
+        self._num_steps, self._batch_size = num_steps, batch_size
+
+    def __call__(
+        self, step: int, rows: list[dict[str, np.ndarray]], rate: float
+    ) -> None:
+        """Reports.
+
+        Raises:
+            NotFiniteError: At the first step that was not finite; nothing is written.
+        """
         for offset, metrics in enumerate(rows):
             if not metrics["finite"]:
-                raise NotFiniteError(self._step - len(rows) + 1 + offset)
-        self._pending.clear()
+                raise NotFiniteError(step - len(rows) + 1 + offset)
         means = {
             name: float(np.mean([metrics[name] for metrics in rows]))
             for name in rows[0]
             if name != "finite"
         }
-        num_timed = self._step - self._start - 1
-        rate = float("nan")
-        if num_timed:
-            rate = num_timed / (time.perf_counter() - self._first_done)
+        if rate == rate:
             means["images_per_second"] = rate * self._batch_size
-        self._writer.write(self._step, means)
+        if self._write is not None:
+            self._write(step, means)
         if self._progress is not None:
-            seconds_left = (self._num_steps - self._step) / rate
-            self._progress(
-                Progress(self._step, self._num_steps, rate, seconds_left, means)
-            )
+            seconds_left = (self._num_steps - step) / rate
+            self._progress(Progress(step, self._num_steps, rate, seconds_left, means))

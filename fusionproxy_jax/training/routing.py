@@ -7,7 +7,6 @@ optimiser moves both and checkpoints hold both; a released student leaves them o
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fusionproxy_jax.config import LossConfig
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.losses.routing_schedules import annealed
 from fusionproxy_jax.losses.routing_variants import (
@@ -17,6 +16,7 @@ from fusionproxy_jax.losses.routing_variants import (
     uniform_routing,
     variance_routing,
 )
+from fusionproxy_jax.training.knobs import Knobs
 from fusionproxy_jax.training.state import InitParams
 
 PyTree = Any
@@ -24,33 +24,34 @@ _KEY = "routing"
 
 
 def build_routing(
-    loss: LossConfig, backbones: Sequence[str], *, num_steps: int
+    kind: str, knobs: Knobs, backbones: Sequence[str], *, num_steps: int
 ) -> Routing:
     """Returns the routing of a configuration over a panel.
 
     Args:
-        loss: `routing` and its temperature.
+        kind: `loss.routing`.
+        knobs: The temperature, and where it goes.
         backbones: Names in the order k.
         num_steps: Of the run; an annealed temperature arrives at its last one.
 
     Raises:
         FusionProxyError: `single:` names a backbone the panel has not.
     """
-    if loss.routing == "uniform":
+    if kind == "uniform":
         return uniform_routing()
-    if loss.routing == "learned":
+    if kind == "learned":
         return learned_routing()
-    if loss.routing == "variance":
-        temperature = loss.routing_temperature
-        if loss.routing_temperature_end is not None:
+    if kind == "variance":
+        temperature = knobs.routing_temperature
+        if knobs.routing_temperature_end is not None:
             temperature = annealed(
-                temperature, loss.routing_temperature_end, num_steps, shape="geometric"
+                temperature, knobs.routing_temperature_end, num_steps, shape="geometric"
             )
         return variance_routing(temperature)
-    name = loss.routing.removeprefix("single:")
+    name = kind.removeprefix("single:")
     if name not in backbones:
         raise FusionProxyError(
-            f"loss.routing is {loss.routing!r}; the panel has {', '.join(backbones)}"
+            f"loss.routing is {kind!r}; the panel has {', '.join(backbones)}"
         )
     return single_routing(list(backbones).index(name), len(backbones))
 

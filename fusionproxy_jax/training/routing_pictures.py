@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -26,37 +25,34 @@ class RoutingPictures:
         self,
         tiles: Sequence[dict],
         panel: PanelFeatures,
-        routing: Routing,
         *,
         num_tiles: int = 4,
     ) -> None:
         """Takes tiles with features of the panel, spread evenly over the cache."""
         self._tiles = [tiles[n] for n in spread_evenly(len(tiles), num_tiles)]
         self._panel = panel
-        self._weights = jax.jit(
-            lambda variance, step, params: routing(
-                variance, jnp.asarray(panel.mean_variance), step, params
-            )
-        )
+        self._mean_variance = jnp.asarray(panel.mean_variance, jnp.float32)
 
-    def write(self, directory: Path, step: int, params: PyTree) -> Path:
+    def write(
+        self, directory: Path, step: int, routing: Routing, params: PyTree
+    ) -> Path:
         """Writes `directory`/routing-<step>.png; `params` are the routing's."""
-        rows = [self._row(tile, step, params) for tile in self._tiles]
+        rows = [self._row(tile, step, routing, params) for tile in self._tiles]
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"routing-{step:07d}.png"
         write_image(path, contact_sheet(rows))
         return path
 
     def _row(
-        self, tile: dict, step: int, params: PyTree
+        self, tile: dict, step: int, routing: Routing, params: PyTree
     ) -> list[tuple[str, np.ndarray]]:
         side = tile["visible"].shape[0]
         deviations = [
             tile[f"feature_deviation/{name}"].astype(np.float32)
             for name in self._panel.backbones
         ]
-        variance = np.square(np.stack(deviations))[None]
-        weights = self._weights(variance, step, params)
+        variance = jnp.asarray(np.square(np.stack(deviations))[None])
+        weights = routing(variance, self._mean_variance, step, params)
         entropy = normalised_routing_entropy(weights)
         maps = [*np.asarray(weights[0]), np.asarray(entropy[0])]
         # Without the tensor of an ONNX network, to fit a picture's width.

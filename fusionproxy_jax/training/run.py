@@ -1,17 +1,19 @@
 """A training run of any network: files, checkpoints, reports; resumable at any moment.
 
 A run's folder holds config.json, metrics.jsonl, tensorboard/, pictures/ and
-checkpoints/. Running the same configuration on it again continues it.
+checkpoints/. Running the same configuration on it again continues it. Of several
+processes, which share the folder, the first one writes; all train, save and stop
+together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import grain
 import jax
+import numpy as np
 import optax
 
 from fusionproxy_jax.config import to_json
@@ -21,7 +23,12 @@ from fusionproxy_jax.training.checkpoint import Checkpoints
 from fusionproxy_jax.training.interruption import StopRequest, stop_requests
 from fusionproxy_jax.training.metric_writer import MetricWriter
 from fusionproxy_jax.training.parallel import Parallel
-from fusionproxy_jax.training.reporting import NotFiniteError, Progress, Reporter
+from fusionproxy_jax.training.reporting import (
+    NotFiniteError,
+    Progress,
+    Reporter,
+    RunReport,
+)
 from fusionproxy_jax.training.run_identity import check_same_run
 from fusionproxy_jax.training.state import (
     InitParams,
@@ -52,20 +59,23 @@ class Run:
     Attributes:
         config: A dataclass; written to config.json.
         meta: Stored with every checkpoint (`run_identity`).
-        data: Endless batches of this process.
+        read: Number of the first batch -> endless batches, this process's rows.
         parallel: The step on its devices.
         optimizer: That of the step.
         init_params: Key -> first parameters.
-        draw: (folder, step, averaged parameters): writes a picture of the progress.
+        draw: (folder, step, averaged parameters): writes pictures of the progress;
+            returns them by name.
+        wandb: Project at Weights & Biases that gets what is reported, too.
     """
 
     config: RunConfig
     meta: dict
-    data: grain.DatasetIterator
+    read: Callable[[int], Iterator[dict[str, np.ndarray]]]
     parallel: Parallel
     optimizer: optax.GradientTransformation
     init_params: InitParams
-    draw: Callable[[Path, int, PyTree], object]
+    draw: Callable[[Path, int, PyTree], Mapping[str, Path]]
+    wandb: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,9 +103,9 @@ def execute(
             written, or a loss that became NaN or infinite (the last good checkpoint
             stays).
     """
-    require_one_process()
     workdir = Path(workdir).absolute()
     config = run.config
+    is_first = jax.process_index() == 0
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -104,22 +114,35 @@ def execute(
             )
             init_key, step_key = jax.random.split(jax.random.key(config.seed))
             state = _first_state(run, checkpoints, workdir, init_key)
-            with atomic_path(workdir / "config.json") as temporary:
-                temporary.write_text(to_json(config) + "\n")
             start = int(state.step)
-            writer = stack.enter_context(
-                closing(MetricWriter(workdir, after_step=start))
-            )
+            writer = None
+            if is_first:
+                with atomic_path(workdir / "config.json") as temporary:
+                    temporary.write_text(to_json(config) + "\n")
+                writer = stack.enter_context(
+                    closing(
+                        MetricWriter(
+                            workdir,
+                            after_step=start,
+                            wandb=run.wandb,
+                            config=run.meta["config"],
+                        )
+                    )
+                )
             reporter = Reporter(
-                run.parallel,
-                writer,
+                run.parallel.unreplicate,
+                RunReport(
+                    None if writer is None else writer.write,
+                    progress if is_first else None,
+                    num_steps=config.num_steps,
+                    batch_size=config.data.batch_size,
+                ),
                 start=start,
-                num_steps=config.num_steps,
-                batch_size=config.data.batch_size,
-                progress=progress,
             )
             stop = stack.enter_context(stop_requests())
-            step = _advance(run, workdir, state, step_key, checkpoints, reporter, stop)
+            step = _advance(
+                run, workdir, state, step_key, checkpoints, reporter, writer, stop
+            )
     except NotFiniteError as error:
         good = Checkpoints(workdir).latest_step()
         kept = "no checkpoint was" if good is None else f"checkpoint {good} is"
@@ -132,31 +155,20 @@ def execute(
         raise FusionProxyError(
             f"could not write the run to {workdir}: {error.strerror or error}"
         ) from error
-    return TrainingResult(step=step, signal_number=stop.signal_number)
-
-
-def require_one_process() -> None:
-    """Refuses to train in several processes, before anything is read.
-
-    Raises:
-        FusionProxyError: There are several.
-    """
-    if jax.process_count() > 1:
-        raise FusionProxyError(
-            f"training runs in one process with any number of devices; this is one of "
-            f"{jax.process_count()} processes"
-        )
+    return TrainingResult(
+        step=step,
+        signal_number=None if step == config.num_steps else stop.signal_number,
+    )
 
 
 def _first_state(
     run: Run, checkpoints: Checkpoints, workdir: Path, key: jax.Array
 ) -> TrainState:
-    """Returns the newest state, with the data moved to it, or a new one."""
+    """Returns the newest state, or a new one; on the host."""
     if checkpoints.latest_step() is None:
         return new_state(run.init_params, run.optimizer, key)
     check_same_run(checkpoints.read_meta(), run.meta, workdir=workdir)
-    empty = empty_state_of(run.init_params, run.optimizer)
-    return checkpoints.restore(empty, run.data)
+    return checkpoints.restore(empty_state_of(run.init_params, run.optimizer))
 
 
 def _advance(
@@ -166,14 +178,16 @@ def _advance(
     step_key: jax.Array,
     checkpoints: Checkpoints,
     reporter: Reporter,
+    writer: MetricWriter | None,
     stop: StopRequest,
 ) -> int:
     """Trains until all steps are done or a stop is asked for; returns the step."""
     config, parallel = run.config, run.parallel
     step, saved_step = int(state.step), int(state.step)
+    batches = run.read(step)
     state = parallel.replicate(state)
-    while step < config.num_steps and not stop:
-        batch = parallel.shard_batch(next(run.data))
+    while step < config.num_steps and not stop.reached(checkpoints, step):
+        batch = parallel.shard_batch(next(batches))
         state, metrics = parallel.run(state, batch, step_key)
         reporter.add(metrics)
         step += 1
@@ -187,11 +201,13 @@ def _advance(
             reporter.report()
             host_state = parallel.unreplicate(state)
         if saving:
-            checkpoints.save(host_state, run.data, run.meta)
+            checkpoints.save(step, host_state, run.meta)
             saved_step = step
-        if drawing:
-            run.draw(workdir / "pictures", step, host_state.ema_params)
+        if drawing and writer is not None:
+            drawn = run.draw(workdir / "pictures", step, host_state.ema_params)
+            for name, path in drawn.items():
+                writer.write_image(name, step, path)
     if step != saved_step:
         reporter.report()
-        checkpoints.save(parallel.unreplicate(state), run.data, run.meta)
+        checkpoints.save(step, parallel.unreplicate(state), run.meta)
     return step

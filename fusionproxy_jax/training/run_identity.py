@@ -9,9 +9,19 @@ from fusionproxy_jax import __version__
 from fusionproxy_jax.config import Config, config_hash, to_json
 from fusionproxy_jax.errors import FusionProxyError
 
-# What may change between a run and its resumption: it only says when to report.
-_REPORTING = frozenset(
-    {"log_every", "checkpoint_every", "picture_every", "keep_checkpoints"}
+# What may change between a run and its resumption: it only says when to report, or how
+# the same numbers are computed.
+_FREE = frozenset(
+    {
+        "log_every",
+        "checkpoint_every",
+        "picture_every",
+        "keep_checkpoints",
+        "parallel",
+        "gradient_accumulation",
+        "optimizer.sharded",
+        "data.num_workers",
+    }
 )
 
 
@@ -33,7 +43,7 @@ def _differences(stored: dict, current: dict, prefix: str = "") -> list[str]:
         old, new = stored.get(name), current.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
             found += _differences(old, new, f"{prefix}{name}.")
-        elif old != new and not (prefix == "" and name in _REPORTING):
+        elif old != new and prefix + name not in _FREE:
             found.append(f"{prefix}{name} was {old!r} and is now {new!r}")
     return found
 
@@ -41,9 +51,9 @@ def _differences(stored: dict, current: dict, prefix: str = "") -> list[str]:
 def check_same_run(stored: dict, current: dict, *, workdir: Path) -> None:
     """Refuses to continue a run as a different one.
 
-    Only fields that say when to report may change. The number of steps may not: the
-    cosine of the learning rate is drawn over it, so a longer run is another run from
-    its first step on.
+    Only fields that say when to report or how to compute may change. The number of
+    steps may not: the cosine of the learning rate is drawn over it, so a longer run is
+    another run from its first step on.
 
     Raises:
         FusionProxyError: A setting or the teacher cache differs; all are named.

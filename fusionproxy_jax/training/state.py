@@ -7,7 +7,7 @@ that is what a run hands over in the end.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +15,15 @@ import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
+from jaxtyping import ScalarLike
 
-from fusionproxy_jax.config import OptimizerConfig
 from fusionproxy_jax.errors import FusionProxyError
 
 PyTree = Any
 Schedule = Callable[[jax.Array], jax.Array]
 InitParams = Callable[[jax.Array], PyTree]
+
+_MOMENTUM = 0.9
 
 
 @struct.dataclass
@@ -42,7 +44,7 @@ class TrainState:
 
 
 def learning_rate_schedule(
-    peak: float, *, warmup_steps: int, num_steps: int
+    peak: ScalarLike, *, warmup_steps: int, num_steps: int
 ) -> Schedule:
     """Returns step -> rate: linear to `peak` at `warmup_steps`, cosine to 0 at the end.
 
@@ -78,17 +80,49 @@ def decay_mask(params: PyTree) -> PyTree:
 
 
 def build_optimizer(
-    config: OptimizerConfig, *, num_steps: int
+    method: Literal["adamw", "sgd"],
+    *,
+    learning_rate: ScalarLike,
+    warmup_steps: int,
+    num_steps: int,
+    weight_decay: ScalarLike,
+    gradient_clip: ScalarLike,
 ) -> tuple[optax.GradientTransformation, Schedule]:
-    """Returns AdamW with clipping, and its learning rate as a function of the step."""
+    """Returns the optimiser with clipping, and its learning rate by the step.
+
+    Args:
+        method: AdamW, or SGD with momentum.
+        learning_rate: The peak; may be traced, as may decay and clip.
+        warmup_steps: See `learning_rate_schedule`.
+        num_steps: Of the run.
+        weight_decay: On kernels, see `decay_mask`.
+        gradient_clip: Largest global norm of the gradient.
+    """
     schedule = learning_rate_schedule(
-        config.learning_rate, warmup_steps=config.warmup_steps, num_steps=num_steps
+        learning_rate, warmup_steps=warmup_steps, num_steps=num_steps
     )
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(config.gradient_clip),
-        optax.adamw(schedule, weight_decay=config.weight_decay, mask=decay_mask),
+    if method == "adamw":
+        move = optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask)
+    else:
+        move = optax.chain(
+            optax.add_decayed_weights(weight_decay, mask=decay_mask),
+            optax.sgd(schedule, momentum=_MOMENTUM),
+        )
+    return optax.chain(optax.clip_by_global_norm(gradient_clip), move), schedule
+
+
+def moments_and_average(state: TrainState) -> TrainState:
+    """Returns the state's structure of booleans: what may be cut over devices.
+
+    True for optimiser state and weight average: a device that updates a part of the
+    parameters needs no more than that part of them.
+    """
+    return TrainState(
+        step=False,
+        params=jax.tree.map(lambda _: False, state.params),
+        ema_params=jax.tree.map(lambda _: True, state.ema_params),
+        opt_state=jax.tree.map(lambda _: True, state.opt_state),
     )
-    return optimizer, schedule
 
 
 def ema_decay_at(step: jax.Array, decay: float) -> jax.Array:
@@ -116,12 +150,22 @@ def new_state(
     init_params: InitParams, optimizer: optax.GradientTransformation, key: jax.Array
 ) -> TrainState:
     """Returns the state before the first update."""
+    return jax.tree.map(
+        lambda leaf: leaf[0], new_states(init_params, optimizer, key[None])
+    )
+
+
+def new_states(
+    init_params: InitParams, optimizer: optax.GradientTransformation, keys: jax.Array
+) -> TrainState:
+    """Returns the states [m, ...] before the first update, one for each key [m]."""
     # Dozens of small random draws, run once: on CPU, optimising their code takes five
     # times as long as all the rest.
     on_cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
     initialise = functools.partial(_initialise, init_params, optimizer)
-    return jax.jit(initialise, compiler_options=options)(key)
+    initialise_all = functools.partial(jax.lax.map, initialise)
+    return jax.jit(initialise_all, compiler_options=options)(keys)
 
 
 def empty_state_of(

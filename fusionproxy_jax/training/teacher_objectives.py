@@ -29,7 +29,7 @@ def prior_objective(network: UNet, config: UNetConfig) -> Objective:
         target = to_target(clean, states.noise, signal, config.prediction)
         error = mean_squared_error(prediction.astype(jnp.float32), target)
         loss = min_snr_weight(states.signal, config.prediction) * error
-        return jnp.mean(loss), {"error": jnp.mean(error)}
+        return loss, {"error": error}
 
     return objective
 
@@ -56,10 +56,9 @@ def restorer_objective(
         estimate = network.apply(
             {"params": params}, views.view_a, views.view_b, states.noisy, states.index
         )
-        loss, terms = restoration_loss(
+        return restoration_loss(
             estimate.astype(jnp.float32), views.clean, states.signal
         )
-        return jnp.mean(loss), {name: jnp.mean(term) for name, term in terms.items()}
 
     return objective
 

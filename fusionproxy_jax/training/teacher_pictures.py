@@ -36,10 +36,10 @@ class TeacherPictures:
             crop_alike(pairs, stride=32, largest_px=_LARGEST_PX) if pairs else []
         )
 
-    def write(self, directory: Path, step: int, params: PyTree) -> Path | None:
-        """Writes `directory`/<step>.png; returns None when there are no pairs."""
+    def write(self, directory: Path, step: int, params: PyTree) -> dict[str, Path]:
+        """Writes `samples`, `directory`/<step>.png; nothing when there are no pairs."""
         if not self._pairs:
-            return None
+            return {}
         teacher = self._teacher(params)
         rows = []
         for pair in self._pairs:
@@ -61,7 +61,7 @@ class TeacherPictures:
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"{step:07d}.png"
         write_image(path, contact_sheet(rows))
-        return path
+        return {"samples": path}
 
     def _teacher(self, params: PyTree) -> Teacher:
         config = self._config

@@ -1,11 +1,12 @@
 """Training a compact teacher: pairs in, a denoising network out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fusionproxy_jax.config import (
     MaskDifuserNetConfig,
@@ -22,17 +23,17 @@ from fusionproxy_jax.input_pipeline.split import split_pairs
 from fusionproxy_jax.teachers.mask_difuser.network import MaskDifuserNet
 from fusionproxy_jax.teachers.mask_difuser.sampling import Restorer
 from fusionproxy_jax.teachers.pretrained import load_prior, load_restorer
-from fusionproxy_jax.training.parallel import check_batch_size, parallelize
+from fusionproxy_jax.training.knobs import peak_learning_rate
+from fusionproxy_jax.training.parallel import parallelize
 from fusionproxy_jax.training.pictures import held_out_pairs
 from fusionproxy_jax.training.reporting import Progress
-from fusionproxy_jax.training.run import (
-    Run,
-    TrainingResult,
-    execute,
-    require_one_process,
-)
+from fusionproxy_jax.training.run import Run, TrainingResult, execute
 from fusionproxy_jax.training.run_identity import run_metadata
-from fusionproxy_jax.training.state import InitParams, build_optimizer
+from fusionproxy_jax.training.state import (
+    InitParams,
+    build_optimizer,
+    moments_and_average,
+)
 from fusionproxy_jax.training.teacher_objectives import (
     prior_objective,
     restorer_objective,
@@ -58,7 +59,6 @@ def train_teacher(
         FusionProxyError: As `training.run.execute`; no pairs; a crop the network's
             levels do not divide.
     """
-    require_one_process()
     return execute(_teacher_run(config), Path(workdir), progress=progress)
 
 
@@ -71,32 +71,41 @@ def _teacher_run(config: TeacherTrainingConfig) -> Run:
         )
     pairs = load_pairs(config.data.sources)
     train, _ = split_pairs(pairs.ids_and_groups, config.data.validation_fraction)
-    optimizer, schedule = build_optimizer(config.optimizer, num_steps=config.num_steps)
+    optimizer, schedule = build_optimizer(
+        config.optimizer.method,
+        learning_rate=peak_learning_rate(config),
+        warmup_steps=config.optimizer.warmup_steps,
+        num_steps=config.num_steps,
+        weight_decay=config.optimizer.weight_decay,
+        gradient_clip=config.optimizer.gradient_clip,
+    )
     parallel = parallelize(
         lambda axis_name: make_update(
             objective,
             optimizer,
             ema_decay=config.optimizer.ema_decay,
             schedule=schedule,
+            num_parts=config.gradient_accumulation,
             axis_name=axis_name,
         ),
         mode=config.parallel,
+        batch_size=config.data.batch_size,
+        num_parts=config.gradient_accumulation,
+        sharded=moments_and_average if config.optimizer.sharded else None,
     )
-    batch_size = check_batch_size(
-        config.data.batch_size,
-        num_processes=jax.process_count(),
-        num_shards=parallel.num_shards,
-    )
-    data = make_pair_loader(
-        pairs.subset(train),
-        batch_size=batch_size,
-        crop_px=config.data.crop_px,
-        flip=config.data.flip,
-        seed=config.data.seed,
-        shard_index=jax.process_index(),
-        shard_count=jax.process_count(),
-        num_workers=config.data.num_workers,
-    )
+
+    def read(start: int) -> Iterator[dict[str, np.ndarray]]:
+        return make_pair_loader(
+            pairs.subset(train),
+            batch_size=config.data.batch_size,
+            crop_px=config.data.crop_px,
+            flip=config.data.flip,
+            seed=config.data.seed,
+            start=start,
+            rows=parallel.rows.own,
+            num_workers=config.data.num_workers,
+        )
+
     pictures = TeacherPictures(
         config,
         held_out_pairs(
@@ -109,7 +118,7 @@ def _teacher_run(config: TeacherTrainingConfig) -> Run:
         config=config,
         # No cache: pairs are named by the configuration alone.
         meta=run_metadata(config, cache_hash="", cache_config=""),
-        data=data,
+        read=read,
         parallel=parallel,
         optimizer=optimizer,
         init_params=_first_params(config, init_params),

@@ -50,8 +50,9 @@ class TimedStep:
             new_state(training.parts.init_params, training.parts.optimizer, init_key)
         )
         noise = random_batch(np.random.default_rng(config.seed), config, panel)
+        own = training.parallel.rows.own
         self.batch = {
-            name: array[: training.process_batch_size] for name, array in noise.items()
+            name: array[own.start : own.stop] for name, array in noise.items()
         }
         start = time.perf_counter()
         compiled = self._parallel.lower(

@@ -110,6 +110,44 @@ def test_kept_samples_serve_a_panel_that_comes_later(source, network, tmp_path):
     assert len(open_cache(tmp_path, allow_rejected=True).panel) == 1
 
 
+def test_samples_of_another_cache_are_taken_instead_of_drawn(
+    source, network, tmp_path, capsys
+):
+    settings = ("--teacher.ddfm.mode=balanced", "--teacher.ddfm.num-steps=2")
+    drawn = ("--teachers=gaussian,average", "--samples=3", "--keep-samples", *settings)
+    _teach(source, tmp_path / "drawn", *drawn)
+    taken = (
+        *(f"--samples-of={tmp_path / 'drawn'}", "--teachers=gaussian", "--samples=2"),
+        *("--teacher.variance=within", "--panel.target=features_of_mean"),
+        *("--panel.backbones", network, *settings),
+    )
+    _teach(source, tmp_path / "taken", *taken)
+    assert "its targets are features of the mean sample" in capsys.readouterr().out
+    first, second = (
+        open_cache(tmp_path / name, allow_rejected=True) for name in ("drawn", "taken")
+    )
+    assert second.manifest.samples_of == first.hash
+    assert second.manifest.settings["variance"] == "within"
+    assert len(second) == len(first) == 24 and len(second.panel) == 1
+    np.testing.assert_allclose(
+        second[7]["ensemble_mean"], first[7]["teacher_mean/gaussian"], atol=0.5
+    )
+    assert np.any(second[7]["ensemble_mean"] != first[7]["teacher_mean/gaussian"])
+
+
+def test_what_holds_no_samples_is_told_before_pairs_are_read(source, tmp_path):
+    told = "nothing holds no teacher cache; build one with"
+    with pytest.raises(FusionProxyError, match=told):
+        _teach(
+            *(source / "missing", tmp_path / "new"),
+            f"--samples-of={tmp_path / 'nothing'}",
+        )
+    _teach(source, tmp_path / "plain")
+    with pytest.raises(FusionProxyError, match="plain kept no samples of 2 of its 2"):
+        _teach(source, tmp_path / "new", f"--samples-of={tmp_path / 'plain'}")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_panel_without_the_option_removes_kept_samples_as_its_help_says(
     source, network, tmp_path, capsys
 ):

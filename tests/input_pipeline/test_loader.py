@@ -80,56 +80,35 @@ def test_the_seed_fixes_every_batch():
     )
 
 
-def test_a_restored_state_gives_the_exact_next_batches():
-    iterator = loader(Tiles(5))
-    take(iterator, 4)
-    state = iterator.get_state()
-    expected = take(iterator, 5)
-    restored = loader(Tiles(5))
-    restored.set_state(state)
-    assert_equal_batches(take(restored, 5), expected)
-
-
-def test_an_orbax_checkpoint_gives_the_exact_next_batches(tmp_path):
-    import grain
-    import orbax.checkpoint as ocp
-
-    iterator = loader(Tiles(5))
-    take(iterator, 3)
-    with ocp.CheckpointManager(tmp_path) as manager:
-        manager.save(
-            3, args=ocp.args.Composite(data=grain.checkpoint.CheckpointSave(iterator))
-        )
-        manager.wait_until_finished()
-        expected = take(iterator, 4)
-        restored = loader(Tiles(5))
-        manager.restore(
-            3,
-            args=ocp.args.Composite(data=grain.checkpoint.CheckpointRestore(restored)),
-        )
-    assert_equal_batches(take(restored, 4), expected)
-
-
-def test_two_workers_give_the_same_batches_and_resume_exactly():
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_position_gives_the_exact_next_batches(num_workers):
     expected = take(loader(Tiles(5)), 7)
-    iterator = loader(Tiles(5), num_workers=2)
-    assert_equal_batches(take(iterator, 4), expected[:4])
-    state = iterator.get_state()
-    restored = loader(Tiles(5), num_workers=2)
-    restored.set_state(state)
-    assert_equal_batches(take(restored, 3), expected[4:])
+    assert_equal_batches(
+        take(loader(Tiles(5), num_workers=num_workers), 3), expected[:3]
+    )
+    later = loader(Tiles(5), start=3, num_workers=num_workers)
+    assert_equal_batches(take(later, 4), expected[3:])
 
 
 @pytest.mark.parametrize("num_tiles", [6, 7])
-def test_processes_share_the_records_without_overlap(num_tiles):
-    seen = collections.Counter()
-    for rank in range(3):
-        shard = len(range(rank, num_tiles, 3))
-        iterator = loader(
-            Tiles(num_tiles), batch_size=1, shard_index=rank, shard_count=3
+def test_processes_read_the_batches_that_one_would(num_tiles):
+    whole = take(loader(Tiles(num_tiles), batch_size=5), 4)
+    shares = [
+        take(loader(Tiles(num_tiles), batch_size=5, rows=rows), 4)
+        for rows in (range(0, 2), range(2, 4), range(4, 5))
+    ]
+    for expected, *parts in zip(whole, *shares, strict=True):
+        assert_equal_batches(
+            [{name: np.concatenate([p[name] for p in parts]) for name in expected}],
+            [expected],
         )
-        seen.update(i for batch in take(iterator, shard) for i in tile_indices(batch))
-    assert seen == {index: 1 for index in range(num_tiles)}
+
+
+def test_an_epoch_has_every_record_once():
+    seen = collections.Counter()
+    for batch in take(loader(Tiles(6), batch_size=3), 2):
+        seen.update(tile_indices(batch))
+    assert seen == {index: 1 for index in range(6)}
 
 
 def test_a_batch_may_be_larger_than_the_data_set():
@@ -166,9 +145,5 @@ def test_tiles_with_panel_features_are_neither_cut_nor_mirrored():
 def test_bad_requests_are_refused_before_training_starts():
     with pytest.raises(FusionProxyError, match="crop_px is 64.* allow 1 to 48"):
         loader(Tiles(5), crop_px=64)
-    with pytest.raises(FusionProxyError, match="2 training records .* 3 processes"):
-        loader(Tiles(2), shard_index=0, shard_count=3)
-    with pytest.raises(FusionProxyError, match="shard_index is 2; it must be 0 to 1"):
-        loader(Tiles(5), shard_index=2, shard_count=2)
-    with pytest.raises(FusionProxyError, match="0 training records"):
+    with pytest.raises(FusionProxyError, match="no training records"):
         loader(Tiles(0))

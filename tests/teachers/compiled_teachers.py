@@ -5,7 +5,7 @@ import dataclasses
 import functools
 from unittest import mock
 
-from fusionproxy_jax.teachers import cache
+from fusionproxy_jax.teachers import beginning
 from fusionproxy_jax.teachers.registry import build_teachers
 
 
@@ -26,5 +26,5 @@ def compiled_once():
             for teacher in built[settings]
         )
 
-    with mock.patch.object(cache, "build_teachers", build):
+    with mock.patch.object(beginning, "build_teachers", build):
         yield

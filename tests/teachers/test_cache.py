@@ -13,8 +13,7 @@ from fusionproxy_jax.config import DDFMConfig, SalientConfig, TeacherConfig
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.input_pipeline.loader import make_loader
 from fusionproxy_jax.input_pipeline.schema import check_tile
-from fusionproxy_jax.teachers import cache as cache_module
-from fusionproxy_jax.teachers import shards
+from fusionproxy_jax.teachers import beginning, shards
 from fusionproxy_jax.teachers.cache import build_cache, open_cache
 from fusionproxy_jax.teachers.manifest import TILES_PER_SHARD
 from fusionproxy_jax.teachers.ownership import owned
@@ -242,7 +241,7 @@ def test_an_ensemble_that_passes_needs_no_override(tmp_path):
 
     teacher = Teacher("gaussian", "", two_opinions)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache_module, "build_teachers", lambda *_: (teacher,))
+        patch.setattr(beginning, "build_teachers", lambda *_: (teacher,))
         cache = build_cache([pair], config, tmp_path, accept_failed_gate=True)
     assert all(cache.report["passed"].values()), cache.report
     assert cache.report["accepted"] is True
@@ -316,7 +315,7 @@ def test_another_teacher_may_not_use_the_folder(cache, change, told):
 def test_weights_count_by_what_they_are_not_by_their_path(tmp_path, monkeypatch):
     def build(weights, fingerprint):
         teachers = (Teacher("ddfm", fingerprint, _half),)
-        monkeypatch.setattr(cache_module, "build_teachers", lambda *_: teachers)
+        monkeypatch.setattr(beginning, "build_teachers", lambda *_: teachers)
         ddfm = dataclasses.replace(CONFIG.ddfm, weights=weights)
         config = dataclasses.replace(CONFIG, teachers=("ddfm",), ddfm=ddfm)
         return build_cache(PAIRS[4:], config, tmp_path)

@@ -259,6 +259,53 @@ def test_a_later_backbone_on_another_grid_is_refused_in_one_sentence(tmp_path):
     _build(tmp_path, (), panel_config=other)
 
 
+OF_MEAN = dataclasses.replace(PANEL_CONFIG, target="features_of_mean")
+
+
+def test_the_target_may_be_the_features_of_the_ensemble_mean(kept, samples, tmp_path):
+    cache = _build(tmp_path, PANEL[:1], panel_config=OF_MEAN)
+    (entry,) = cache.panel
+    (usual,) = (one for one in kept.panel if one.name == "fine")
+    assert (entry.target, usual.target) == ("features_of_mean", "mean_of_features")
+    np.testing.assert_array_equal(entry.scale, usual.scale)
+    assert entry.mean_variance == usual.mean_variance
+    assert entry.digest != usual.digest
+    tiles = zip(cache.with_panel(["fine"]), kept.with_panel(["fine"]), strict=True)
+    for number, (tile, other) in enumerate(tiles):
+        mean = samples[number].mean(axis=0, keepdims=True)
+        (expected,) = tiny_features(mean, **FINE) / entry.scale
+        np.testing.assert_allclose(
+            tile["feature_target/fine"], expected, rtol=2e-3, atol=2e-3
+        )
+        np.testing.assert_array_equal(
+            tile["feature_deviation/fine"], other["feature_deviation/fine"]
+        )
+    (line,) = panel_lines(cache)
+    assert line.endswith("; its targets are features of the mean sample")
+
+
+def test_one_cache_has_targets_of_one_kind(kept, tmp_path):
+    before = cache_files(kept.directory)
+    told = "its target was mean_of_features, now it is features_of_mean"
+    with pytest.raises(FusionProxyError, match=told):
+        _build(kept.directory, panel_config=OF_MEAN)
+    assert cache_files(kept.directory) == before
+    _build(tmp_path, PANEL[:1], panel_config=OF_MEAN)
+    told = (
+        "has fine with the target features_of_mean, and panel.target is "
+        "mean_of_features; .* give --panel.target features_of_mean, or delete"
+    )
+    with pytest.raises(FusionProxyError, match=told):
+        _build(tmp_path, PANEL[1:])
+
+
+def test_files_of_the_usual_target_are_as_they_were_before_there_were_others(kept):
+    folder = kept.directory / "features" / "fine"
+    for name in ("backbone.json", "statistics.json"):
+        assert "target" not in json.loads((folder / name).read_text())
+    assert ENTRY.digest == "860a066e4d4adff0"
+
+
 def test_a_nearly_dead_channel_counts_nothing(tmp_path):
     def apply(params, images):
         gains = jnp.array([1.0, 1e-5, 1.0]).reshape(1, 1, 1, 3)
@@ -451,10 +498,11 @@ def test_statistics_can_be_read_by_anyone(kept):
         ),
     ],
 )
-def test_features_that_cannot_be_kept_are_refused(tmp_path, features, told):
+@pytest.mark.parametrize("config", [PANEL_CONFIG, OF_MEAN])
+def test_features_that_cannot_be_kept_are_refused(tmp_path, features, told, config):
     broken = Backbone("broken", "", {}, lambda params, images: features(images))
     with pytest.raises(FusionProxyError, match=told):
-        _build(tmp_path, (broken,))
+        _build(tmp_path, (broken,), panel_config=config)
 
 
 def test_features_without_a_manifest_are_not_taken_over(tmp_path):

@@ -1,19 +1,14 @@
+import dataclasses
 import json
 import logging
-import os
-import random
 import resource
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
-import grain
 import jax
 import numpy as np
 import pytest
-from tiny_training import TinyCache, metric_rows, tiny_config
+from tiny_training import TinyCache, tiny_config
 
 from fusionproxy_jax.config import OptimizerConfig, StudentConfig, from_json
 from fusionproxy_jax.errors import FusionProxyError
@@ -24,8 +19,6 @@ from fusionproxy_jax.training.run_identity import (
     run_metadata,
 )
 from fusionproxy_jax.training.state import TrainState
-
-SCRIPT = Path(__file__).with_name("run_training.py")
 
 
 @pytest.fixture(scope="module")
@@ -40,56 +33,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(build, "build_student", build_tiny)
         assert train(tiny_config(), TinyCache(), workdir).step == 12
     return workdir
-
-
-def start(workdir: Path, seconds_per_step: float) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(workdir), str(seconds_per_step)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Three processes compile the same step.
-        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(workdir / "compiled")},
-    )
-
-
-def signal_after(process: subprocess.Popen, number: int, num_steps: int) -> list[int]:
-    """Signals at a random moment after `num_steps` steps; returns all steps done."""
-    steps = [process.stdout.readline() for _ in range(num_steps)]
-    time.sleep(random.uniform(0.0, 0.2))
-    process.send_signal(number)
-    rest, errors = process.communicate()
-    assert all(steps), errors
-    return [int(step) for step in [*steps, *rest.split()]]
-
-
-def test_a_killed_and_a_stopped_run_end_in_the_parameters_of_an_uninterrupted_one(
-    finished, tmp_path
-):
-    killed = start(tmp_path, 0.1)
-    # With the random wait, before, during or after one of the first two saves.
-    signal_after(killed, signal.SIGKILL, random.randint(1, 5))
-    assert killed.returncode == -signal.SIGKILL
-
-    stopped = start(tmp_path, 0.1)
-    steps = signal_after(stopped, signal.SIGTERM, 1)
-    assert stopped.returncode == 128 + signal.SIGTERM
-    before = Checkpoints(tmp_path).latest_step()
-    assert before == steps[-1]
-
-    resumed = start(tmp_path, 0.0)
-    steps, errors = resumed.communicate()
-    assert resumed.returncode == 0, errors
-    assert [int(step) for step in steps.split()] == list(range(before + 1, 13))
-
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        Checkpoints(tmp_path).restore_arrays(),
-        Checkpoints(finished).restore_arrays(),
-    )
-    rows, expected = metric_rows(tmp_path), metric_rows(finished)
-    assert [row["step"] for row in rows] == list(range(1, 13))
-    assert [row["loss"] for row in rows] == [row["loss"] for row in expected]
 
 
 def test_a_finished_run_is_not_trained_further(finished, tiny_student):
@@ -129,7 +72,7 @@ def test_the_student_configuration_survives_json():
             "optimizer.learning_rate was 0.003 and is now 0.001",
         ),
         ({"num_steps": 24}, TinyCache(), "cosine depends on num_steps"),
-        ({"seed": 5, "parallel": "jit"}, TinyCache(), "parallel .*; seed was 0"),
+        ({"seed": 5, "num_steps": 24}, TinyCache(), "num_steps .*; seed was 0"),
         ({}, TinyCache(hash="beef"), "the teacher cache is another one"),
     ],
 )
@@ -142,12 +85,20 @@ def test_other_settings_are_refused_by_name(
     assert (finished / "config.json").read_text() == before
 
 
-def test_settings_that_say_when_to_report_may_change(tmp_path):
+def test_settings_that_say_when_to_report_and_how_to_compute_may_change(tmp_path):
     old, new = (
         run_metadata(config, cache_hash="", cache_config="")
         for config in (
             tiny_config(),
-            tiny_config(log_every=9, keep_checkpoints=7, picture_every=1),
+            tiny_config(
+                log_every=9,
+                keep_checkpoints=7,
+                picture_every=1,
+                parallel="jit",
+                gradient_accumulation=2,
+                optimizer=dataclasses.replace(tiny_config().optimizer, sharded=True),
+                data=dataclasses.replace(tiny_config().data, num_workers=3),
+            ),
         )
     )
     check_same_run(old, new, workdir=tmp_path)
@@ -183,13 +134,12 @@ def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(logging.getLogger("absl"), "disabled", True)
     weights = np.random.default_rng(0).normal(size=100_000)
     state = TrainState(step=5, params={"w": weights}, ema_params={}, opt_state=())
-    data = iter(grain.MapDataset.range(3).to_iter_dataset())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     checkpoints = Checkpoints(tmp_path, keep=1)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
         with pytest.raises(FusionProxyError) as caught:
-            checkpoints.save(state, data, {})
+            checkpoints.save(5, state, {})
             checkpoints.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

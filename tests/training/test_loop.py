@@ -133,7 +133,6 @@ def test_a_record_that_cannot_be_read_ends_the_run_with_its_own_sentence(
             "loss.routing is 'learned', but the run aligns to nothing",
         ),
         ({"num_steps": 2}, "warmup_steps is 2; .*num_steps 2"),
-        ({"data": DataConfig(batch_size=3, crop_px=32)}, "batch_size is 3"),
         ({"data": DataConfig(batch_size=4, crop_px=64)}, "crop_px is 64"),
     ],
 )
@@ -155,13 +154,6 @@ def test_a_workdir_that_is_a_file_is_refused(tmp_path, tiny_student):
     (tmp_path / "run").write_text("")
     with pytest.raises(FusionProxyError, match="could not write the run to"):
         train(tiny_config(), TinyCache(), tmp_path / "run")
-
-
-def test_one_of_many_processes_is_refused(tmp_path, tiny_student, monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(FusionProxyError, match="one of 2 processes"):
-        train(tiny_config(), TinyCache(), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_single_clip_trains_without_pictures(tmp_path):
@@ -196,22 +188,25 @@ def test_progress_is_one_line():
     )
 
 
-def test_the_command_reports_and_returns_the_signal_it_was_stopped_by(
-    tmp_path, monkeypatch, capsys
+@pytest.mark.parametrize(
+    ("signal_number", "name", "code"), [(15, "SIGTERM", 0), (2, "SIGINT", 130)]
+)
+def test_the_command_says_what_stopped_it_and_fails_only_when_interrupted(
+    signal_number, name, code, tmp_path, monkeypatch, capsys
 ):
     from fusionproxy_jax.training import loop
 
     def stopped(config, cache, workdir, *, progress, tell):
         tell("no alignment to a panel")
         progress(Progress(7, 10, float("nan"), float("nan"), {"loss": 1.0}))
-        return loop.TrainingResult(step=7, signal_number=15)
+        return loop.TrainingResult(step=7, signal_number=signal_number)
 
     monkeypatch.setattr(loop, "train", stopped)
-    assert Train(cache=tmp_path, workdir=tmp_path).run() == 143
+    assert Train(cache=tmp_path, workdir=tmp_path).run() == code
     shown = capsys.readouterr().err.splitlines()
     assert shown[0] == "no alignment to a panel"
     assert shown[1] == "step 7/10  loss 1.0000  nan steps/s  ? left"
-    assert shown[2].startswith("stopped by SIGTERM at step 7, checkpoint saved")
+    assert shown[2].startswith(f"stopped by {name} at step 7, checkpoint saved")
 
 
 def test_the_command_says_when_there_is_no_cache(tmp_path):

@@ -174,8 +174,8 @@ def test_pictures_show_the_weights_of_a_tile(cache, panel, tmp_path):
     tiles = cache.with_panel(("one#y", "two#y"))
     features = load_panel_features(panel, cache, dtype="float32")
     # All weight on the second backbone.
-    pictures = RoutingPictures(tiles, features, single_routing(1, 2), num_tiles=1)
-    picture = read_visible(pictures.write(tmp_path, 0, None))
+    pictures = RoutingPictures(tiles, features, num_tiles=1)
+    picture = read_visible(pictures.write(tmp_path, 0, single_routing(1, 2), None))
     columns = [part.mean() for part in np.array_split(picture, 5, axis=1)]
     assert columns[2] < columns[3]
 

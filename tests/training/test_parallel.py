@@ -4,12 +4,11 @@ import numpy as np
 import optax
 import pytest
 from strided_backbones import tiny_backbone
-from tiny_training import TinyStudent, tiny_batch, tiny_config
+from tiny_training import TinyStudent, tiny_batch
 
-from fusionproxy_jax.config import DataConfig, LossConfig, MisalignmentConfig
-from fusionproxy_jax.errors import FusionProxyError
+from fusionproxy_jax.config import Config, MisalignmentConfig
 from fusionproxy_jax.losses.routing_variants import learned_routing
-from fusionproxy_jax.training.build import build_training
+from fusionproxy_jax.training.knobs import Knobs
 from fusionproxy_jax.training.panel_features import make_panel_features
 from fusionproxy_jax.training.parallel import parallelize
 from fusionproxy_jax.training.routing import with_routing
@@ -19,22 +18,27 @@ from fusionproxy_jax.training.step import make_train_step
 # SGD, because Adam hides a gradient that is wrong by a factor.
 OPTIMIZER = optax.sgd(0.01)
 MODULE = TinyStudent()
+SHAKEN = Knobs.of(
+    Config(misalignment=MisalignmentConfig(translation_px=4.0, probability=0.7))
+)
+STILL = Knobs.of(Config(misalignment=MisalignmentConfig(probability=0.0)))
 
 
 def make_step(axis_name):
     return make_train_step(
         lambda params, *pair: MODULE.apply({"params": params}, *pair),
         OPTIMIZER,
-        loss=LossConfig(),
-        misalignment=MisalignmentConfig(translation_px=4.0, probability=0.7),
-        ema_decay=0.9,
+        knobs=SHAKEN,
         axis_name=axis_name,
     )
 
 
 def two_steps(mode, num_devices):
     parallel = parallelize(
-        make_step, mode=mode, devices=jax.local_devices()[:num_devices]
+        make_step,
+        mode=mode,
+        batch_size=6,
+        devices=jax.local_devices()[:num_devices],
     )
     state = parallel.replicate(init_state(MODULE, OPTIMIZER, jax.random.key(0)))
     for _ in range(2):
@@ -80,9 +84,7 @@ def two_aligned_steps(mode, num_devices):
         return make_train_step(
             lambda params, *pair: MODULE.apply({"params": params}, *pair),
             OPTIMIZER,
-            loss=LossConfig(),
-            misalignment=MisalignmentConfig(probability=0.0),
-            ema_decay=0.9,
+            knobs=STILL,
             panel=panel,
             routing=routing,
             axis_name=axis_name,
@@ -91,6 +93,7 @@ def two_aligned_steps(mode, num_devices):
     parallel = parallelize(
         make_aligned_step,
         mode=mode,
+        batch_size=6,
         frozen=panel.frozen,
         devices=jax.local_devices()[:num_devices],
     )
@@ -134,24 +137,18 @@ def test_the_steps_compared_move_the_parameters(on_one_device):
 def test_the_state_is_donated_and_results_on_the_host_are_not_touched(mode):
     def make_adder(axis_name):
         def add(state, batch, key, frozen):
-            return {"w": state["w"] + frozen}, jnp.sum(batch)
+            return {"w": state["w"] + frozen}, jnp.sum(batch["x"])
 
         return add
 
-    parallel = parallelize(make_adder, mode=mode, frozen=np.float32(1.0))
+    parallel = parallelize(make_adder, mode=mode, batch_size=2, frozen=np.float32(1.0))
     host = {"w": np.zeros(1000, np.float32)}
     state = parallel.replicate(host)
     kept = parallel.unreplicate(state)
-    batch = parallel.shard_batch(np.zeros((2, 1), np.float32))
+    batch = parallel.shard_batch({"x": np.zeros((2, 1), np.float32)})
     moved, _ = parallel.run(state, batch, jax.random.key(0))
     moved, _ = parallel.run(moved, batch, jax.random.key(0))
     assert state["w"].is_deleted()
     np.testing.assert_array_equal(parallel.unreplicate(moved)["w"], 2.0)
     np.testing.assert_array_equal(kept["w"], 0.0)
     np.testing.assert_array_equal(host["w"], 0.0)
-
-
-def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tiny_student):
-    config = tiny_config(data=DataConfig(batch_size=5, crop_px=32))
-    with pytest.raises(FusionProxyError, match="batch_size is 5.*the 2 devices"):
-        build_training(config)

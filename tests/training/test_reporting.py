@@ -7,7 +7,7 @@ from tiny_training import TinyCache, metric_rows, tiny_config
 
 from fusionproxy_jax.training import loop
 from fusionproxy_jax.training.build import build_training
-from fusionproxy_jax.training.reporting import NotFiniteError, Reporter
+from fusionproxy_jax.training.reporting import NotFiniteError, Reporter, RunReport
 from fusionproxy_jax.training.state import TrainState
 
 
@@ -27,13 +27,14 @@ class Host:
     def __init__(self):
         self.num_fetched = 0
 
-    def unreplicate(self, tree):
+    def fetch(self, tree):
         self.num_fetched += len(tree)
         return list(tree)
 
 
 def reporter(host, writer):
-    return Reporter(host, writer, start=0, num_steps=9, batch_size=2, progress=None)
+    report = RunReport(writer.write, None, num_steps=9, batch_size=2)
+    return Reporter(host.fetch, report, start=0)
 
 
 def metrics(loss):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_training import TinyStudent
 
-from fusionproxy_jax.config import OptimizerConfig, StudentConfig
+from fusionproxy_jax.config import StudentConfig
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.models.variants import build_student
 from fusionproxy_jax.training.state import (
@@ -44,14 +44,35 @@ def test_weight_decay_acts_on_kernels_of_the_real_student_only():
     assert decayed == {True: {"kernel"}, False: {"bias", "scale"}}
 
 
-def test_without_a_gradient_only_kernels_shrink():
-    config = OptimizerConfig(learning_rate=0.1, weight_decay=0.5, warmup_steps=0)
-    optimizer, _ = build_optimizer(config, num_steps=10)
+def optimizer_for(method="adamw", **changes):
+    options = dict(
+        learning_rate=0.1,
+        warmup_steps=0,
+        num_steps=10,
+        weight_decay=0.0,
+        gradient_clip=1.0,
+    )
+    return build_optimizer(method, **options | changes)
+
+
+@pytest.mark.parametrize("method", ["adamw", "sgd"])
+def test_without_a_gradient_only_kernels_shrink(method):
+    optimizer, _ = optimizer_for(method, weight_decay=0.5)
     params = {"conv": {"kernel": jnp.ones(3), "bias": jnp.ones(3)}}
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
     np.testing.assert_allclose(updates["conv"]["kernel"], -0.05, atol=1e-7)
     np.testing.assert_array_equal(updates["conv"]["bias"], 0.0)
+
+
+def test_sgd_moves_by_the_clipped_gradient_and_its_momentum():
+    optimizer, _ = optimizer_for("sgd", gradient_clip=2.0)
+    params, gradient = {"w": jnp.zeros(())}, {"w": jnp.asarray(5.0)}
+    first, state = optimizer.update(gradient, optimizer.init(params), params)
+    second, _ = optimizer.update(gradient, state, params)
+    np.testing.assert_allclose(first["w"], -0.1 * 2.0, rtol=1e-6)
+    rate = 0.05 * (1 + np.cos(np.pi / 10))
+    np.testing.assert_allclose(second["w"], -rate * (2.0 + 0.9 * 2.0), rtol=1e-6)
 
 
 def test_the_average_follows_the_written_recursion():
@@ -73,7 +94,7 @@ def test_the_average_forgets_the_initial_weights_early():
 
 
 def test_empty_and_initial_states_have_one_structure():
-    optimizer, _ = build_optimizer(OptimizerConfig(), num_steps=1000)
+    optimizer, _ = optimizer_for()
     made = init_state(TinyStudent(), optimizer, jax.random.key(0))
     empty = empty_state(TinyStudent(), optimizer)
     assert jax.tree.structure(made) == jax.tree.structure(empty)

@@ -7,13 +7,19 @@ import optax
 import pytest
 from tiny_training import TinyStudent, tiny_batch
 
-from fusionproxy_jax.config import LossConfig, MisalignmentConfig
+from fusionproxy_jax.config import (
+    Config,
+    LossConfig,
+    MisalignmentConfig,
+    OptimizerConfig,
+)
 from fusionproxy_jax.losses.routing_variants import (
     learned_routing,
     uniform_routing,
     variance_routing,
 )
 from fusionproxy_jax.panel.backbone import Backbone
+from fusionproxy_jax.training.knobs import Knobs
 from fusionproxy_jax.training.panel_features import make_panel_features
 from fusionproxy_jax.training.routing import with_routing
 from fusionproxy_jax.training.state import init_state, new_state, student_params
@@ -24,15 +30,24 @@ SHAKEN = MisalignmentConfig(translation_px=4.0, rotation_deg=5.0, probability=1.
 KEY = jax.random.key(1)
 
 
+def knobs_of(loss, misalignment=SHAKEN):
+    return Knobs.of(
+        Config(
+            loss=loss,
+            misalignment=misalignment,
+            optimizer=OptimizerConfig(ema_decay=0.9),
+        )
+    )
+
+
 def make_step(*, dtype=jnp.float32, loss=None, **options):
     module, optimizer = TinyStudent(dtype=dtype), optax.adam(3e-3)
     state = init_state(module, optimizer, jax.random.key(0))
     step = make_train_step(
         lambda params, *pair: module.apply({"params": params}, *pair),
         optimizer,
-        loss=loss or LossConfig(),
-        misalignment=SHAKEN,
-        ema_decay=0.9,
+        knobs=knobs_of(loss or LossConfig()),
+        alignment_norm=(loss or LossConfig()).alignment_norm,
         **options,
     )
     return state, jax.jit(step)
@@ -84,10 +99,9 @@ def test_the_average_moves_with_the_first_updates(float32_step):
 
 def test_every_image_is_moved_by_its_own_draw():
     infrared = jnp.tile(tiny_batch(1)["infrared"], (3, 1, 1, 1))
-    keys = per_image_keys(KEY, 3, None)
-    moved = np.asarray(
-        jax.jit(functools.partial(misalign, config=SHAKEN))(infrared, keys)
-    )
+    keys = per_image_keys(KEY, jnp.arange(3))
+    move = jax.jit(functools.partial(misalign, knobs=knobs_of(LossConfig())))
+    moved = np.asarray(move(infrared, keys))
     assert np.abs(moved[0] - moved[1]).max() > 0.1
     assert np.abs(moved[1] - moved[2]).max() > 0.1
 
@@ -222,9 +236,7 @@ def test_a_learned_routing_moves_with_the_student_and_the_panel_does_not():
         make_train_step(
             lambda params, *pair: module.apply({"params": params}, *pair),
             optimizer,
-            loss=LossConfig(),
-            misalignment=SHAKEN,
-            ema_decay=0.9,
+            knobs=knobs_of(LossConfig()),
             panel=panel,
             routing=routing,
         )

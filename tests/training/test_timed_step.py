@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from tiny_training import build_tiny, tiny_config
 
-from fusionproxy_jax.config import DataConfig
-from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.training import build
 from fusionproxy_jax.training.step_cost import step_cost
 from fusionproxy_jax.training.timed_step import TimedStep
@@ -68,9 +66,3 @@ def test_the_hosts_share_is_kept_for_steps_that_are_waited_for(step):
 def test_counts_are_those_of_the_compiled_step(step, counted):
     assert step.flops == pytest.approx(counted.flops, rel=0.05)
     assert step.bytes_accessed > 0 and step.memory_bytes > step.donated_bytes
-
-
-def test_a_batch_that_the_devices_cannot_share_is_refused(tiny_student):
-    config = tiny_config(data=DataConfig(batch_size=3, crop_px=32))
-    with pytest.raises(FusionProxyError, match="batch_size is 3.*the 2 devices"):
-        TimedStep(config)

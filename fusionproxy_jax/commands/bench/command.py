@@ -73,6 +73,10 @@ class Bench:
     students: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [...]")] = ()
     # Also times the forms of their depthwise convolutions (training).
     depthwise: bool = False
+    # Also times a population of so many members (training).
+    members: int | None = None
+    # Members that a device steps at once, one population each (training).
+    members_at_once: tuple[int, ...] = ()
     # Folder of the students' files; the shipped ones by default.
     weights: Path | None = None
     # Also writes the report here.
@@ -97,10 +101,14 @@ class Bench:
             )
         if self.jax and self.what != "latency":
             raise FusionProxyError("--jax belongs to bench latency; use it there")
-        if (self.students or self.depthwise) and self.what != "training":
+        of_training = self.students or self.depthwise or self.members
+        if of_training and self.what != "training":
             raise FusionProxyError(
-                "--students and --depthwise belong to bench training; use them there"
+                "--students, --depthwise and --members belong to bench training; use "
+                "them there"
             )
+        if self.members_at_once and self.members is None:
+            raise FusionProxyError("--members-at-once needs --members M")
         measures = {
             "latency": self._jax_latency if self.jax else self._latency,
             "students": self._students,
@@ -160,6 +168,8 @@ class Bench:
             num_steps=self.rounds,
             students=self.students,
             depthwise=self.depthwise,
+            num_members=self.members,
+            members_at_once=self.members_at_once,
         )
 
     def _teachers(self) -> Report:

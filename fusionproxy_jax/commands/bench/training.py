@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from fusionproxy_jax.commands.bench.depthwise import bench_depthwise
+from fusionproxy_jax.commands.bench.population import bench_population
 from fusionproxy_jax.commands.bench.training_table import training_table
 from fusionproxy_jax.config import Config
 from fusionproxy_jax.evaluation.accelerator import (
@@ -15,6 +16,7 @@ from fusionproxy_jax.evaluation.accelerator import (
     device_name,
     measure_device_peaks,
 )
+from fusionproxy_jax.evaluation.latency import measure_rounds, summarize
 from fusionproxy_jax.evaluation.machine import describe_machine
 from fusionproxy_jax.evaluation.roofline import roofline
 from fusionproxy_jax.models.variants import STUDENTS, student_config
@@ -31,6 +33,7 @@ from fusionproxy_jax.training.throughput import (
     measure_steps,
 )
 from fusionproxy_jax.training.timed_step import TimedStep
+from fusionproxy_jax.training.timed_update import TimedUpdate
 
 
 def bench_training(
@@ -39,6 +42,8 @@ def bench_training(
     num_steps: int,
     students: Sequence[str] = (),
     depthwise: bool = False,
+    num_members: int | None = None,
+    members_at_once: Sequence[int] = (),
 ) -> tuple[dict[str, Any], list[str]]:
     """Returns report and lines of a training run's speed on noise.
 
@@ -49,6 +54,8 @@ def bench_training(
         num_steps: Timed steps of each kind.
         students: Names of those that train in place of the configured one.
         depthwise: Also times the forms of the students' depthwise convolutions.
+        num_members: Also times a population of so many of the first student.
+        members_at_once: How many of them a device steps at once; 1 and all by default.
 
     Raises:
         FusionProxyError: A student is unknown or does not fit the crops, or the panel
@@ -82,6 +89,7 @@ def bench_training(
             {(name, aligned): loaders[aligned] for name, aligned in cases},
             num_steps=num_steps,
         )
+    update_ms = _update_ms(configs, num_steps=num_steps)
     rows = []
     for name, aligned in cases:
         speed = speeds[name, aligned]
@@ -93,8 +101,16 @@ def bench_training(
             loader_ms=loader_ms[aligned],
             peaks=peaks,
         )
-        share = 1.0 - speeds[name, False].ahead_ms / speed.ahead_ms
-        rows.append({"student": name, **row, "share_of_panel": share})
+        shares = step_shares(
+            fed_ms=speed.fed_ms,
+            ahead_ms=speed.ahead_ms,
+            without_panel_ms=speeds[name, False].ahead_ms,
+            update_ms=update_ms[name],
+        )
+        panel_share = 1.0 - speeds[name, False].ahead_ms / speed.ahead_ms
+        rows.append(
+            {"student": name, **row, "share_of_panel": panel_share, "shares": shares}
+        )
     report = {
         "batch_size": config.data.batch_size,
         "crop_px": config.data.crop_px,
@@ -119,7 +135,45 @@ def bench_training(
             num_rounds=num_steps,
         )
         lines += ["", *more]
+    if num_members is not None:
+        report["population"], more = bench_population(
+            next(iter(configs.values())),
+            panel,
+            num_members=num_members,
+            at_once=members_at_once or (1, num_members),
+            num_rounds=num_steps,
+        )
+        lines += ["", *more]
     return report, lines
+
+
+def step_shares(
+    *, fed_ms: float, ahead_ms: float, without_panel_ms: float, update_ms: float
+) -> dict[str, float]:
+    """Returns where a fed step's time goes, in shares of it that sum to one.
+
+    `input` is what the step waits for its batch, `panel` what alignment adds, and
+    `student` what is left: the student both ways, and the other losses. Differences of
+    times that noise makes negative count as none.
+    """
+    whole = max(fed_ms, ahead_ms)
+    parts = {
+        "input": whole - ahead_ms,
+        "panel": max(ahead_ms - without_panel_ms, 0.0),
+        "optimiser": update_ms,
+    }
+    shares = {name: value / whole for name, value in parts.items()}
+    return {**shares, "student": 1.0 - sum(shares.values())}
+
+
+def _update_ms(configs: dict[str, Config], *, num_steps: int) -> dict[str, float]:
+    rounds = measure_rounds(
+        {name: TimedUpdate(config).run for name, config in configs.items()},
+        num_warmup=2,
+        num_rounds=num_steps,
+        seed=0,
+    )
+    return {name: summarize(times).p50_ms for name, times in rounds.items()}
 
 
 def _row(

@@ -42,6 +42,10 @@ def training_table(report: dict[str, Any]) -> list[str]:
             f"images/s, {pipeline['times_the_step']:.1f} times what the step takes; "
             f"the step keeps {pipeline['share_kept_when_fed']:.0%} of its rate on it"
         )
+        shares = ", ".join(
+            f"{part} {share:.1%}" for part, share in row["shares"].items()
+        )
+        lines.append(f"{name}: of a fed step's time {shares}")
     return lines
 
 

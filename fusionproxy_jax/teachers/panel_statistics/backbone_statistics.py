@@ -43,6 +43,7 @@ class BackboneStatistics:
         """
         self._backbone = backbone
         self._grid = config.grid
+        self._target = config.target
         self._ids = [
             [manifest.tile_id(*tile) for tile in tiles] for tiles in manifest.shards
         ]
@@ -52,6 +53,7 @@ class BackboneStatistics:
             backbone.fingerprint,
             config.grid,
             min(config.scale_tiles, num_tiles),
+            config.target,
         ).begin(directory)
 
     def moments_path(self, number: int) -> Path:
@@ -109,7 +111,9 @@ class BackboneStatistics:
         sums: list[float] = []
         height = width = 0
         for tile_id, one in zip(self._ids[number], samples, strict=True):
-            found = self._extractor.statistics(one, scale, grid=self._grid)
+            found = self._extractor.statistics(
+                one, scale, grid=self._grid, target=self._target
+            )
             finite = np.isfinite(found.target).all(axis=(0, 1))
             if not finite.all():
                 channel = int(np.argmin(finite))
@@ -153,6 +157,7 @@ class BackboneStatistics:
             mean_variance=math.fsum(each.variance_sum for each in totals) / num_values,
             grid=self._grid,
             feature_grid=totals[0].feature_grid,
+            target=self._target,
         ).write(self._folder)
 
     @functools.cached_property

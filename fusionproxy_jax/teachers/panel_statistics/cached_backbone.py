@@ -19,6 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from fusionproxy_jax.teachers.ownership import owned
+from fusionproxy_jax.teachers.panel_statistics.identity import (
+    MEAN_OF_FEATURES,
+    without_usual_target,
+)
 from fusionproxy_jax.teachers.shards import write_json, write_records
 
 
@@ -83,6 +87,8 @@ class CachedBackbone:
     """Side of the common grid the variance is on."""
     feature_grid: tuple[int, int]
     """Height and width of the backbone's own grid, that of the targets."""
+    target: str = MEAN_OF_FEATURES
+    """As in `PanelConfig`."""
 
     @property
     def num_channels(self) -> int:
@@ -98,6 +104,8 @@ class CachedBackbone:
     def digest(self) -> str:
         """16 hex digits; others where features of the same name were taught anew."""
         settings = f"{self.fingerprint}|{self.grid}|{self.mean_variance!r}|"
+        if self.target != MEAN_OF_FEATURES:
+            settings += f"{self.target}|"
         data = settings.encode() + self.scale.astype("<f4").tobytes()
         return hashlib.sha256(data).hexdigest()[:16]
 
@@ -114,7 +122,7 @@ class CachedBackbone:
           FusionProxyError: it cannot be written.
         """
         path = statistics_path(folder)
-        values = asdict(self) | {
+        values = without_usual_target(asdict(self)) | {
             # JSON has no infinity.
             "scale": [one if np.isfinite(one) else None for one in self.scale.tolist()],
             "num_channels": self.num_channels,
@@ -139,6 +147,7 @@ class CachedBackbone:
                 mean_variance=float(values["mean_variance"]),
                 grid=int(values["grid"]),
                 feature_grid=(height, width),
+                target=values.get("target", MEAN_OF_FEATURES),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -18,7 +18,8 @@ class TileFeatures(NamedTuple):
     """What is kept of a backbone's features of one tile's samples."""
 
     target: np.ndarray
-    """Mean of scaled features on their own grid, float16 [gh, gw, c]; Eq. 9."""
+    """Mean of scaled features on their own grid, float16 [gh, gw, c], Eq. 9; or those
+    of the mean sample."""
     deviation: np.ndarray
     """Root of Eq. 6's variance on the common grid, float16 [g, g]."""
     variance_sum: float
@@ -53,7 +54,12 @@ class Extractor:
         return maps[0] if len(maps) == 1 else jnp.concatenate(maps)
 
     def statistics(
-        self, samples: np.ndarray, scale: np.ndarray, *, grid: int
+        self,
+        samples: np.ndarray,
+        scale: np.ndarray,
+        *,
+        grid: int,
+        target: str = "mean_of_features",
     ) -> TileFeatures:
         """Returns the statistics of a tile's samples.
 
@@ -61,10 +67,19 @@ class Extractor:
           samples: uint8 RGB [s, h, w, 3].
           scale: what every channel is divided by, float32 [c]; inf for silent ones.
           grid: side of the common grid.
+          target: `mean_of_features`, or `features_of_mean` for those of the samples'
+            mean, which is not rounded.
         """
         found = _statistics(self.features(samples), scale, grid=grid)
-        target, deviation, variance = jax.device_get(found)
-        return TileFeatures(target, deviation, float(variance.sum(dtype=np.float64)))
+        mean, deviation, variance = jax.device_get(found)
+        if target == "features_of_mean":
+            mean = self._features_of_mean(samples, scale)
+        return TileFeatures(mean, deviation, float(variance.sum(dtype=np.float64)))
+
+    def _features_of_mean(self, samples: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        image = samples.mean(axis=0, keepdims=True, dtype=np.float32)
+        (found,) = self._features(self._params, image)
+        return jax.device_get((found / scale.reshape(1, 1, -1)).astype(jnp.float16))
 
 
 @functools.partial(jax.jit, static_argnames="grid")

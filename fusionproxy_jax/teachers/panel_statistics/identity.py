@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from fusionproxy_jax.teachers.shards import write_json
 
 _FILE = "backbone.json"
 FEATURES = "features"
+# What caches have that do not state a target, and so what need not be stated.
+MEAN_OF_FEATURES = "mean_of_features"
 # A folder on any system: no separators, no hidden ones.
 _NAME = re.compile(r"\w[\w.,@+=#-]*")
 
@@ -28,6 +30,12 @@ def begun_backbones(directory: Path) -> list[str]:
     )
 
 
+def without_usual_target(values: Mapping) -> dict:
+    """Returns a backbone's JSON as it was before there were other targets."""
+    usual = values["target"] == MEAN_OF_FEATURES
+    return {k: v for k, v in values.items() if k != "target" or not usual}
+
+
 @dataclass(frozen=True)
 class Identity:
     """What the features of one name are made with; others may not join them."""
@@ -39,6 +47,8 @@ class Identity:
     """Side of the common grid."""
     scale_tiles: int
     """Tiles the scale is taken on."""
+    target: str = MEAN_OF_FEATURES
+    """As in `PanelConfig`."""
 
     def begin(self, directory: Path) -> Path:
         """Returns the backbone's folder in the cache; makes it if there is none.
@@ -64,7 +74,7 @@ class Identity:
             if path.exists():
                 self._require_same(path)
             else:
-                write_json(path, asdict(self))
+                write_json(path, without_usual_target(asdict(self)))
         return folder
 
     @classmethod
@@ -93,28 +103,39 @@ class Identity:
                 )
 
 
-def require_one_grid(directory: Path, names: Collection[str], grid: int) -> None:
-    """Refuses a common grid that is not that of the cache's other backbones.
+def require_one_kind(
+    directory: Path, names: Collection[str], *, grid: int, target: str
+) -> None:
+    """Refuses a common grid or target that the cache's other backbones have not.
 
-    The loss of training compares the variances of all of them position by position.
+    The loss of training compares the variances of all of them position by position,
+    and a panel of mixed targets is none that anybody can name.
 
     Args:
       directory: the cache's folder.
       names: backbones that are to be made; `Identity.begin` looks at their own.
       grid: side of the grid they are to be made on.
+      target: what they are to be made for.
 
     Raises:
-      FusionProxyError: there is a backbone on another grid, or its backbone.json is
-        damaged.
+      FusionProxyError: there is a backbone on another grid or of another target, or
+        its backbone.json is damaged.
     """
     for name in begun_backbones(directory):
         if name in names:
             continue
         folder = features_folder(directory, name)
-        found = Identity.read(folder / _FILE).grid
-        if found != grid:
+        found = Identity.read(folder / _FILE)
+        if found.grid != grid:
             raise FusionProxyError(
-                f"the teacher cache in {directory} has {name} on a grid of {found}, "
-                f"and panel.grid is {grid}; the backbones of a cache share one grid, "
-                f"so give --panel.grid {found}, or delete {folder}"
+                f"the teacher cache in {directory} has {name} on a grid of "
+                f"{found.grid}, and panel.grid is {grid}; the backbones of a cache "
+                f"share one grid, so give --panel.grid {found.grid}, or delete {folder}"
+            )
+        if found.target != target:
+            raise FusionProxyError(
+                f"the teacher cache in {directory} has {name} with the target "
+                f"{found.target}, and panel.target is {target}; the backbones of a "
+                f"cache share one target, so give --panel.target {found.target}, or "
+                f"delete {folder}"
             )

@@ -22,6 +22,11 @@ def panel_lines(cache: TeacherCache) -> list[str]:
             f"all {num_samples} samples at {backbone.grid}x{backbone.grid} in float32; "
             f"mean variance {backbone.mean_variance:.4g}"
             + (
+                "; its targets are features of the mean sample"
+                if backbone.target == "features_of_mean"
+                else ""
+            )
+            + (
                 f"; {silent} of its channels hardly vary and count nothing"
                 if silent
                 else ""

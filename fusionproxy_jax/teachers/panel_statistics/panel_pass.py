@@ -19,7 +19,7 @@ from fusionproxy_jax.teachers.panel_statistics.backbone_statistics import (
     BackboneStatistics,
 )
 from fusionproxy_jax.teachers.panel_statistics.cached_backbone import is_extracted
-from fusionproxy_jax.teachers.panel_statistics.identity import require_one_grid
+from fusionproxy_jax.teachers.panel_statistics.identity import require_one_kind
 from fusionproxy_jax.teachers.panel_statistics.shared_pass import (
     PassProgress,
     ReadSamples,
@@ -55,7 +55,8 @@ class PanelPass:
 
         Raises:
           FusionProxyError: two backbones have one name, or the folder holds features
-            of another one of that name, or of any on another grid.
+            of another one of that name, or of any on another grid or of another
+            target.
         """
         names = [backbone.name for backbone in panel]
         doubled = sorted({name for name in names if names.count(name) > 1})
@@ -65,7 +66,7 @@ class PanelPass:
                 "name of its own"
             )
         if names:
-            require_one_grid(directory, names, config.grid)
+            require_one_kind(directory, names, grid=config.grid, target=config.target)
         self._panel = [
             BackboneStatistics(backbone, directory, manifest, config)
             for backbone in panel

@@ -51,6 +51,24 @@ def test_the_target_is_the_mean_on_the_networks_own_grid(samples):
     np.testing.assert_allclose(found.target, expected, rtol=1e-3)
 
 
+def test_the_target_may_be_the_features_of_the_mean_of_what_was_seen(samples):
+    def squares(params, images):
+        return images[:, ::3, ::2] ** 2
+
+    scale = np.array([0.5, 2, np.inf], np.float32)
+    extractor = Extractor(Backbone("squares", "", {}, squares))
+    found = extractor.statistics(samples, scale, grid=3, target="features_of_mean")
+    seen = samples.mean(axis=0) / 255
+    expected = (seen[::3, ::2] ** 2) / scale
+    assert found.target.dtype == np.float16 and found.target.shape == (4, 5, 3)
+    np.testing.assert_allclose(found.target, expected, rtol=1e-3)
+    usual = extractor.statistics(samples, scale, grid=3)
+    # A convex feature of the mean is below the mean of features.
+    assert np.all(found.target[..., :2] < usual.target[..., :2])
+    np.testing.assert_array_equal(found.deviation, usual.deviation)
+    assert found.variance_sum == usual.variance_sum
+
+
 @pytest.mark.parametrize("grid", [3, 4, 11])
 def test_the_variance_is_that_of_resampled_features_averaged_over_channels(
     samples, grid

@@ -1,0 +1,1 @@
+"""Adapters to other people's frameworks: optional, imported by nothing in here."""

@@ -1,0 +1,1 @@
+"""Sweeps: many configurations trained side by side, scored and compared."""

@@ -1,0 +1,1 @@
+"""Where the metrics and pictures of a run go, one file each."""
