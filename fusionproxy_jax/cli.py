@@ -41,6 +41,7 @@ COMMANDS = {
     "teach": ("teach", "Teach", "draw the teacher ensemble of every training image"),
     "train": ("train", "Train", "distil a student from a teacher cache"),
     "sweep": ("sweep", "Sweep", "train many students at once and compare them"),
+    "ablate": ("ablate", "Ablate", "run the rows of the paper's Table 4 on your data"),
     "runs": ("runs", "Runs", "list runs: how far, how well, and where they differ"),
     "export": ("export", "Export", "write a trained student as ONNX and safetensors"),
     "evaluate": ("evaluate", "Evaluate", "fusion metrics of a student and controls"),

@@ -27,6 +27,7 @@ FLOORS = (
     ("teachers", "onnx_export"),
     ("training",),
     ("sweeps",),
+    ("ablation",),
     ("commands", "cli", "integrations"),
 )
 FLOOR_OF = {part: level for level, parts in enumerate(FLOORS) for part in parts}

@@ -18,7 +18,7 @@ backbone (mean entropy 0.06 of 1); 0.03, 0.1 and 0.3 lie between (0.16, 0.39, 0.
 usual 1 is close to uniform already (0.91); 3 and 10 (0.98, 0.998) would only repeat
 infinity, which is uniform weighting, row (e) of Table 4.
 
-Hardware: two x86 cores. Expected: about 16 min for 12 x 200 steps of a member, 0.4 s each.
+Hardware: two x86 cores. Expected: about 16 min for 12 x 200 steps of 0.4 s.
 
 Measured:
 """

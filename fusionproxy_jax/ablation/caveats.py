@@ -114,8 +114,8 @@ def _scores(results: Sequence[Result]) -> Iterator[str]:
         )
     yield (
         f"{', '.join(NOT_COMPUTED)} are not computed here: their networks or labelled "
-        "data are not at hand. The paper's numbers are of other data and not to be "
-        "compared with ours cell by cell; what can be compared is the order of rows."
+        "data are not at hand. The paper's numbers are of other metrics on other data: "
+        "at most the order of rows can be compared with ours."
     )
 
 

@@ -82,7 +82,7 @@ def _result(
         block=row.block,
         title=known.get("title", "needs a panel, and there is none"),
         same_as=member if member != letter else None,
-        state=_state(status),
+        state=_state(status, scored=scores is not None),
         paper=paper_numbers(letter),
         ours=ours,
         num_pairs=None if scores is None else scores.num_pairs,
@@ -93,11 +93,11 @@ def _result(
     )
 
 
-def _state(status: Status | None) -> str:
+def _state(status: Status | None, *, scored: bool) -> str:
     if status is None:
         return "not run"
     if status.state == "dead":
         return f"died at step {status.died_at}"
     if status.state == "finished":
-        return "finished"
+        return "finished" if scored else "finished, no scores"
     return f"{status.state}, step {status.step} of {status.num_steps}"

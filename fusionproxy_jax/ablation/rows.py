@@ -27,7 +27,7 @@ class Row:
 
     block: str
     variant: str
-    """With {single}, {other}, {n}, {half} and {backbone} to be filled in."""
+    """With names and numbers of the default to be filled in, see `title`."""
     change: Change
     needs_panel: bool = False
     student: str | None = None
@@ -42,6 +42,7 @@ class Row:
         return self.variant.format(
             single=single_teacher(base),
             other=other_teacher(base),
+            with_opinion=teacher_with_opinion(base),
             n=base.teacher.num_samples,
             half=base.teacher.num_samples // 2,
             backbone=lone_backbone(backbones) if backbones else "none here",
@@ -57,6 +58,12 @@ def single_teacher(base: Config) -> str:
 def other_teacher(base: Config) -> str:
     """Returns the teacher that does not."""
     return next(t for t in base.teacher.teachers if t != single_teacher(base))
+
+
+def teacher_with_opinion(base: Config) -> str:
+    """Returns the teacher that stays in row n, where the plain average joins it."""
+    teachers = other_teacher(base), single_teacher(base)
+    return next(t for t in teachers if t != "average")
 
 
 def lone_backbone(backbones: Sequence[str]) -> str:
@@ -173,8 +180,8 @@ TABLE_4 = MappingProxyType(
         ),
         "n": Row(
             "D",
-            "{other} and the plain average as second teacher",
-            _teacher(lambda b: {"teachers": (other_teacher(b), "average")}),
+            "{with_opinion} and the plain average as second teacher",
+            _teacher(lambda b: {"teachers": (teacher_with_opinion(b), "average")}),
         ),
         "o": Row(
             "D",

@@ -74,7 +74,9 @@ def run_ablation(
     planned = plan_rows(base, rows, backbones)
     require_rows(letters, rows, planned)
     record = begun(workdir, Record.of(table, base, backbones, planned))
-    members = {row.member: row for row in planned.values()}
+    members: dict[str, PlannedRow] = {}
+    for row in planned.values():
+        members.setdefault(row.member, row)
     chosen = {planned[letter].member: None for letter in letters}
     new = {name: members[name].config for name in chosen if name not in record.placed}
     record = record.with_sweeps(program.members for program in programs_of(new))

@@ -1,14 +1,16 @@
 """`fusionproxy sweep`: trains many configurations side by side and compares them."""
 
+import io
 import logging
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from fusionproxy_jax.commands.processes import Processes
 from fusionproxy_jax.commands.sweep_display import SweepDisplay
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.sweeps.report.best import Criterion
@@ -72,6 +74,10 @@ class Sweep:
     report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Only write the report of what lies in --workdir."""
 
+    processes: Annotated[Processes, tyro.conf.arg(name="")] = field(
+        default_factory=Processes
+    )
+
     def __post_init__(self) -> None:
         """Rejects numbers that cannot be, and an unknown --best."""
         Criterion.of(self.best)
@@ -84,9 +90,12 @@ class Sweep:
         """Trains and reports: 130 after Ctrl-C, 1 when members died, else 0."""
         if self.report:
             return self._report()
-        display = SweepDisplay(sys.stderr)
+        self.processes.join()
+        speaks = self.processes.speaks
+        display = SweepDisplay(sys.stderr if speaks else io.StringIO())
         result = self._train(display)
-        self._report()
+        if speaks:
+            self._report()
         stopped = result.signal_number
         if stopped is not None:
             display.tell(

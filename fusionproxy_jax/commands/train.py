@@ -91,6 +91,8 @@ class Train:
     cache: Path
     # Folder of the run: checkpoints, metrics, pictures.
     workdir: Path
+    # Project at Weights & Biases that gets metrics and pictures, too (extra `wandb`).
+    wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
     processes: Annotated[Processes, tyro.conf.arg(name="")] = field(
         default_factory=Processes
     )
@@ -113,6 +115,7 @@ class Train:
                 self.workdir,
                 progress=show,
                 tell=tell,
+                wandb=self.wandb,
             ),
             made=f"student in {self.workdir}",
             speaks=self.processes.speaks,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from fusionproxy_jax.config.checks import require
+from fusionproxy_jax.config.checks import require, settle_types
 
 # What a network's output means: the noise, the clean image, or
 # v = sqrt(abar) noise - sqrt(1 - abar) clean.
@@ -30,6 +30,7 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         """Rejects widths that groups or heads do not divide."""
+        settle_types(self, "unet.")
         require(
             len(self.multipliers) > 0,
             "unet.multipliers",
@@ -85,6 +86,7 @@ class MaskDifuserNetConfig:
 
     def __post_init__(self) -> None:
         """Rejects a mixture of views that is called anything but the clean image."""
+        settle_types(self, "mask_difuser.")
         require(
             self.head == "direct" or self.prediction == "clean",
             "mask_difuser.prediction",

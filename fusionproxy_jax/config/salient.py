@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fusionproxy_jax.config.checks import require
+from fusionproxy_jax.config.checks import require, settle_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class SalientConfig:
 
     def __post_init__(self) -> None:
         """Rejects pyramids a tile cannot be halved into and shares outside [0, 1]."""
+        settle_types(self, "teacher.salient.")
         require(
             1 <= self.num_detail_bands <= 5,
             "teacher.salient.num_detail_bands",

@@ -102,6 +102,10 @@ class TeacherConfig:
             "without repetition; raise teacher.num_samples for more samples of one",
         )
         require(self.num_samples >= 1, "teacher.num_samples", self.num_samples, ">= 1")
+        # As `seed` of a run: keys are made of 32 bits.
+        require(
+            0 <= self.seed < 2**32, "teacher.seed", self.seed, "between 0 and 2**32 - 1"
+        )
         require(
             self.tile_px >= 32 and self.tile_px % 32 == 0,
             "teacher.tile_px",

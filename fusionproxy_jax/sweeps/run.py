@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
+
 from fusionproxy_jax.config import Config
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.evaluation.accelerator import device_name
@@ -122,7 +124,8 @@ def run_sweep(
                 tell=tell,
                 wandb=wandb,
             )
-        if signal_number is None:
+        # Of several processes that train one population, the first one scores.
+        if signal_number is None and jax.process_index() == 0:
             pairs = held_out[_data_of(program)]
             signal_number = _score(program, pairs, workdir, tell)
         if signal_number is not None:
@@ -194,6 +197,8 @@ def _score(
             "data.validation_fraction say which"
         )
         return None
+    if waiting:
+        tell(f"scoring {len(waiting)} members on {len(held_out)} held-out pairs")
     with stop_requests() as stop:
         for name in waiting:
             directory = member_dir(workdir, name)

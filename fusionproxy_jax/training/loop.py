@@ -9,6 +9,7 @@ from fusionproxy_jax.teachers.cache import TeacherCache, open_cache
 from fusionproxy_jax.training.build import build_training
 from fusionproxy_jax.training.checkpoint import has_checkpoint
 from fusionproxy_jax.training.first_params import first_params
+from fusionproxy_jax.training.preflight import check_workdir
 from fusionproxy_jax.training.reporting import Progress
 from fusionproxy_jax.training.run import Run, TrainingResult, execute
 from fusionproxy_jax.training.student_inputs import open_inputs
@@ -43,6 +44,7 @@ def train(
     if isinstance(cache, str | Path):
         cache = open_cache(Path(cache))
     workdir, tell = Path(workdir), tell or (lambda sentence: None)
+    check_workdir(workdir, cache)
     new = not has_checkpoint(workdir)
     run = _student_run(config, cache, new=new, tell=tell, wandb=wandb)
     return execute(run, workdir, progress=progress)

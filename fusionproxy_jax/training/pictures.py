@@ -99,5 +99,5 @@ class ValidationPictures:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Returns [0, 1] as 8 bits, clipped and rounded."""
-    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    """Returns [0, 1] as 8 bits, clipped and rounded; NaN, of a dead student, is 0."""
+    return np.round(np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)

@@ -34,9 +34,14 @@ from fusionproxy_jax.training.population_report import (
     PopulationReport,
 )
 from fusionproxy_jax.training.population_step import Member, Population, populate
+from fusionproxy_jax.training.preflight import check_disk_space, tree_bytes
 from fusionproxy_jax.training.reporting import Reporter
 from fusionproxy_jax.training.run_identity import check_same_run
-from fusionproxy_jax.training.state import empty_state_of, new_states
+from fusionproxy_jax.training.state import (
+    empty_state_of,
+    new_states,
+    state_shapes_of,
+)
 from fusionproxy_jax.training.student_inputs import StudentInputs, open_inputs
 from fusionproxy_jax.training.student_pictures import StudentPictures
 
@@ -56,7 +61,7 @@ class PopulationResult:
     step: int
     """Updates made in all."""
     signal_number: int | None
-    """The signal that stopped it; None when all steps are done."""
+    """The signal that came, if one did; perhaps in the last step."""
     died_at: Mapping[str, int | None]
     """Member -> step that was not finite; None of the living."""
     seconds_per_step: float | None
@@ -105,6 +110,14 @@ def train_population(
         step_keys,
         frozen=None if inputs.panel is None else inputs.panel.frozen,
         members_at_once=members_at_once,
+    )
+    check_disk_space(
+        Path(workdir),
+        state_bytes=len(members)
+        * tree_bytes(state_shapes_of(parts.init_params, parts.optimizer)),
+        keep_checkpoints=inputs.config.keep_checkpoints,
+        num_drawings=len(members)
+        * -(-inputs.config.num_steps // inputs.config.picture_every),
     )
     run = _PopulationRun(members, inputs, parts, population, dict(member_dirs))
     try:
@@ -182,7 +195,7 @@ class _PopulationRun:
             self._hand_over(everyone, step)
         return PopulationResult(
             step=step,
-            signal_number=None if step == config.num_steps else stop.signal_number,
+            signal_number=stop.signal_number,
             died_at=report.died_at,
             seconds_per_step=report.seconds_per_step,
         )

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from fusionproxy_jax.config import Config, DataConfig, TeacherConfig, to_json
+from fusionproxy_jax.config.checks import check_types
 from fusionproxy_jax.config.identity import flat_settings
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.input_pipeline.pairs import load_pairs
@@ -40,8 +41,9 @@ def check_cache(config: Config, cache: TeacherCache) -> None:
     """Refuses a run that contradicts the cache it is to be distilled from.
 
     Raises:
-        FusionProxyError: As `check_teacher` and `check_held_out`.
+        FusionProxyError: As `check_types`, `check_teacher` and `check_held_out`.
     """
+    check_types(config)
     taught = json.loads(cache.config_json)
     check_teacher(config.teacher, taught, directory=cache.directory)
     ids = [image.id for image in cache.manifest.images]

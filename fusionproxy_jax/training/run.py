@@ -23,6 +23,7 @@ from fusionproxy_jax.training.checkpoint import Checkpoints
 from fusionproxy_jax.training.interruption import StopRequest, stop_requests
 from fusionproxy_jax.training.metric_writer import MetricWriter
 from fusionproxy_jax.training.parallel import Parallel
+from fusionproxy_jax.training.preflight import check_disk_space, tree_bytes
 from fusionproxy_jax.training.reporting import (
     NotFiniteError,
     Progress,
@@ -35,6 +36,7 @@ from fusionproxy_jax.training.state import (
     TrainState,
     empty_state_of,
     new_state,
+    state_shapes_of,
 )
 
 PyTree = Any
@@ -99,13 +101,19 @@ def execute(
         progress: Called at every report.
 
     Raises:
-        FusionProxyError: A checkpoint that cannot be read, a folder that cannot be
-            written, or a loss that became NaN or infinite (the last good checkpoint
-            stays).
+        FusionProxyError: No room on the disk, a checkpoint that cannot be read, a
+            folder that cannot be written, or a loss that became NaN or infinite (the
+            last good checkpoint stays).
     """
     workdir = Path(workdir).absolute()
     config = run.config
     is_first = jax.process_index() == 0
+    check_disk_space(
+        workdir,
+        state_bytes=tree_bytes(state_shapes_of(run.init_params, run.optimizer)),
+        keep_checkpoints=config.keep_checkpoints,
+        num_drawings=-(-config.num_steps // config.picture_every),
+    )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:

@@ -168,12 +168,19 @@ def new_states(
     return jax.jit(initialise_all, compiler_options=options)(keys)
 
 
+def state_shapes_of(
+    init_params: InitParams, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """Returns the state's structure with shapes and types; nothing is computed."""
+    initialise = functools.partial(_initialise, init_params, optimizer)
+    return jax.eval_shape(initialise, jax.random.key(0))
+
+
 def empty_state_of(
     init_params: InitParams, optimizer: optax.GradientTransformation
 ) -> TrainState:
     """Returns NumPy zeros of the state's structure, to restore a checkpoint into."""
-    initialise = functools.partial(_initialise, init_params, optimizer)
-    shapes = jax.eval_shape(initialise, jax.random.key(0))
+    shapes = state_shapes_of(init_params, optimizer)
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 

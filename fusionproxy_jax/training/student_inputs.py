@@ -10,6 +10,7 @@ from fusionproxy_jax.input_pipeline.loader import make_loader
 from fusionproxy_jax.input_pipeline.schema import FEATURE_DEVIATION
 from fusionproxy_jax.teachers.cache import TeacherCache
 from fusionproxy_jax.training.panel_features import PanelFeatures, load_panel_features
+from fusionproxy_jax.training.preflight import check_cache, check_crop
 from fusionproxy_jax.training.run_identity import run_metadata
 
 
@@ -57,11 +58,13 @@ def open_inputs(
         tell: Called with a sentence on the alignment.
 
     Raises:
-        FusionProxyError: As `load_panel_features`, or a routing is asked for that has
-            nothing to route.
+        FusionProxyError: As `check_cache`, `check_crop` and `load_panel_features`, or
+            a routing is asked for that has nothing to route.
     """
+    check_cache(config, cache)
     panel = _panel(config, cache)
     if panel is None:
+        check_crop(config.data.crop_px, cache)
         tell("no alignment to a panel")
         return StudentInputs(config, cache, None, {})
     names = panel.backbones

@@ -14,6 +14,7 @@ from fusionproxy_jax.config import (
     UNetConfig,
     from_json,
 )
+from fusionproxy_jax.config.checks import check_types
 from fusionproxy_jax.diffusion.learned_prior import LearnedPrior
 from fusionproxy_jax.diffusion.unet import UNet
 from fusionproxy_jax.errors import FusionProxyError
@@ -59,6 +60,7 @@ def train_teacher(
         FusionProxyError: As `training.run.execute`; no pairs; a crop the network's
             levels do not divide.
     """
+    check_types(config)
     return execute(_teacher_run(config), Path(workdir), progress=progress)
 
 

@@ -175,6 +175,23 @@ def test_a_default_that_rows_cannot_vary_is_refused(change, told):
         plan_rows(dataclasses.replace(PAPER, **change), TABLE_4, NAMES)
 
 
+@pytest.mark.parametrize(
+    ("teachers", "row_n"),
+    [
+        (("gaussian", "average"), ("gaussian", "average")),
+        (("average", "gaussian"), ("gaussian", "average")),
+        (("mask_difuser", "ddfm"), ("ddfm", "average")),
+        (("gaussian", "ddfm"), ("gaussian", "average")),
+    ],
+)
+def test_row_n_keeps_a_teacher_with_an_opinion(teachers, row_n):
+    teacher = dataclasses.replace(PAPER.teacher, teachers=teachers)
+    planned = plan_rows(dataclasses.replace(PAPER, teacher=teacher), TABLE_4, NAMES)
+    assert planned["n"].config.teacher.teachers == row_n
+    # Where the default is that ensemble already, it is one run.
+    assert (planned["n"].member == "c") == (teachers == row_n)
+
+
 def test_differences_of_rows_are_readable(planned):
     one, other = (dataclasses.asdict(planned[letter].config) for letter in "ce")
     assert differences(one, other) == [

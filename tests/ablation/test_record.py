@@ -47,6 +47,18 @@ def test_the_same_ablation_goes_on_and_another_is_refused(tmp_path):
         begun(tmp_path, _record(names=()))
 
 
+def test_titles_and_more_rows_of_a_later_version_change_no_run(tmp_path):
+    wanted = _record()
+    rows = {letter: dict(row) for letter, row in wanted.rows.items() if letter != "o"}
+    rows["a"]["title"] = "as it was called before"
+    dataclasses.replace(wanted, rows=rows).write(tmp_path)
+    assert begun(tmp_path, wanted) == wanted
+    rows["a"]["cache"] = "another"
+    dataclasses.replace(wanted, rows=rows).write(tmp_path)
+    with pytest.raises(FusionProxyError, match="its rows are those of another version"):
+        begun(tmp_path, wanted)
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"table": 4', "[]"])
 def test_a_damaged_record_is_named(tmp_path, text):
     assert read_record(tmp_path) is None

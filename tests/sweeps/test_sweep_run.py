@@ -74,7 +74,9 @@ def test_statuses_follow_every_report(members, cache, untrained, tmp_path):
 def test_a_finished_sweep_is_scored_once_and_not_trained_again(
     scored, cache, untrained, tmp_path, monkeypatch
 ):
-    run_sweep(scored, cache, tmp_path)
+    told = []
+    run_sweep(scored, cache, tmp_path, tell=told.append)
+    assert told[1:] == ["scoring 2 members on 2 held-out pairs"]
     first = read_scores(tmp_path / "members/a")
     assert first.num_pairs == 2 and first.scores["EN"] > 0
     marked = Scores(num_pairs=2, scores={"EN": -1.0})

@@ -144,7 +144,7 @@ def test_settings_that_cannot_work_are_refused(changes, words, tmp_path, tiny_st
 def test_a_crop_the_student_cannot_halve_is_refused(tmp_path):
     config = tiny_config(
         student=StudentConfig(widths=(8,) * 5, depths=(1,) * 5),
-        data=DataConfig(batch_size=4, crop_px=96),
+        data=DataConfig(batch_size=4, crop_px=32),
     )
     with pytest.raises(FusionProxyError, match="multiple of 64"):
         train(config, TinyCache(), tmp_path)
@@ -196,7 +196,7 @@ def test_the_command_says_what_stopped_it_and_fails_only_when_interrupted(
 ):
     from fusionproxy_jax.training import loop
 
-    def stopped(config, cache, workdir, *, progress, tell):
+    def stopped(config, cache, workdir, *, progress, tell, wandb):
         tell("no alignment to a panel")
         progress(Progress(7, 10, float("nan"), float("nan"), {"loss": 1.0}))
         return loop.TrainingResult(step=7, signal_number=signal_number)

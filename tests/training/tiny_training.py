@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,9 @@ class TinyCache:
     panel: tuple = ()
     unfinished_panel: tuple = ()
     directory: Path = Path("cache")
+    manifest: Any = dataclasses.field(
+        default_factory=lambda: types.SimpleNamespace(images=())
+    )
 
     def __len__(self) -> int:
         return self.num_tiles

@@ -12,6 +12,7 @@ from tiny_student import TINY
 from fusionproxy_jax import cli
 from fusionproxy_jax.commands.bench import training
 from fusionproxy_jax.commands.describe import describe_student
+from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.training import build
 
 SMALL = [
@@ -74,6 +75,10 @@ def test_a_step_is_told_against_the_device_the_panel_and_the_loader(
         slowest = max(row["compute_ms"], row["memory_ms"])
         assert row["ceiling"] == pytest.approx(row["compute_ms"] / slowest)
         assert row["donated_bytes"] < row["memory_bytes"]
+        shares = row["shares"]
+        assert sum(shares.values()) == pytest.approx(1.0)
+        assert shares.keys() == {"input", "panel", "optimiser", "student"}
+        assert shares["optimiser"] > 0
         pipeline = row["input_pipeline"]
         assert pipeline["times_the_step"] == pytest.approx(
             pipeline["images_per_second"] / row["images_per_second"]
@@ -139,3 +144,49 @@ def test_students_stand_side_by_side_with_their_depthwise_convolutions(
     printed = capsys.readouterr().out
     assert "one: input pipeline" in printed and "other: input pipeline" in printed
     assert printed.endswith("\nall forms\n")
+
+
+def test_shares_are_of_a_step_that_waits_for_its_batches():
+    shares = training.step_shares(
+        fed_ms=100.0, ahead_ms=80.0, without_panel_ms=30.0, update_ms=5.0
+    )
+    assert shares == pytest.approx(
+        {"input": 0.2, "panel": 0.5, "optimiser": 0.05, "student": 0.25}
+    )
+    # Faster when fed than when not, by noise.
+    shares = training.step_shares(
+        fed_ms=79.0, ahead_ms=80.0, without_panel_ms=81.0, update_ms=8.0
+    )
+    assert shares == pytest.approx(
+        {"input": 0.0, "panel": 0.0, "optimiser": 0.1, "student": 0.9}
+    )
+
+
+def test_a_members_step_is_told_alone_and_in_populations(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(build, "build_student", lambda config, *, dtype: OneLayer())
+    report = bench(tmp_path, *SMALL, "--members", "3", "--members-at-once", "1", "2")
+    alone, *populations = report["population"]
+    assert (alone["members"], alone["times_alone"]) == (1, 1.0)
+    assert [(row["members"], row["at_once"]) for row in populations] == [(3, 1), (3, 2)]
+    for row in populations:
+        assert row["times_alone"] == pytest.approx(
+            row["member_step_ms"] / alone["member_step_ms"]
+        )
+        assert row["compile_seconds"] > 0
+    assert "times alone" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--members", "0"], "--members is 0"),
+        (["--members", "2", "--members-at-once", "0"], "both must be at least 1"),
+        (["--members-at-once", "2"], "--members-at-once needs --members"),
+    ],
+)
+def test_populations_that_cannot_be_are_refused(
+    arguments, words, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(build, "build_student", lambda config, *, dtype: OneLayer())
+    with pytest.raises(FusionProxyError, match=words):
+        bench(tmp_path, *SMALL, *arguments)

@@ -54,6 +54,19 @@ def begin(workdir, *, after_step=0, project="fusion"):
     )
 
 
+def eventually(folder, pattern, wanted):
+    """Contents of the files once they hold all that is wanted.
+
+    Its own process writes them, and ends a little later than the run.
+    """
+    for _ in range(300):
+        contents = b"".join(path.read_bytes() for path in folder.glob(pattern))
+        if all(text in contents for text in wanted):
+            return contents
+        time.sleep(0.1)
+    raise AssertionError(f"{folder} has no {wanted}")
+
+
 def test_rows_and_pictures_arrive_with_their_steps(tmp_path, server):
     run = begin(tmp_path / ".." / tmp_path.name)
     run.write(2, {"loss": 0.5})
@@ -140,10 +153,9 @@ def test_it_works_offline(tmp_path, monkeypatch):
     runs[1].close()
 
     run_id = json.loads((tmp_path / "wandb.json").read_text())["id"]
-    written = sorted((tmp_path / "wandb").glob(f"offline-run-*/run-{run_id}.wandb"))
-    assert len(written) == len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb")))
-    contents = b"".join(path.read_bytes() for path in written)
-    assert b"pixel_loss" in contents and b"structure_loss" in contents
+    own = f"offline-run-*/run-{run_id}.wandb"
+    contents = eventually(tmp_path / "wandb", own, [b"pixel_loss", b"structure_loss"])
     assert b"alignment_loss" not in contents
+    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 2
     (picture,) = (tmp_path / "wandb").glob("offline-run-*/files/media/images/*.png")
     assert picture.stat().st_size > 0
