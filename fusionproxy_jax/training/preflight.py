@@ -8,7 +8,13 @@ from typing import Any
 
 import jax
 
-from fusionproxy_jax.config import Config, DataConfig, TeacherConfig, to_json
+from fusionproxy_jax.config import (
+    Config,
+    DataConfig,
+    PanelConfig,
+    TeacherConfig,
+    to_json,
+)
 from fusionproxy_jax.config.checks import check_types
 from fusionproxy_jax.config.identity import flat_settings
 from fusionproxy_jax.errors import FusionProxyError
@@ -46,8 +52,24 @@ def check_cache(config: Config, cache: TeacherCache) -> None:
     check_types(config)
     taught = json.loads(cache.config_json)
     check_teacher(config.teacher, taught, directory=cache.directory)
+    check_target(config.panel.target, cache)
     ids = [image.id for image in cache.manifest.images]
     check_held_out(config.data, ids, directory=cache.directory)
+
+
+def check_target(wanted: str, cache: TeacherCache) -> None:
+    """Refuses a target of Eq. 9 that the cache's features are not made with.
+
+    Raises:
+        FusionProxyError: They are not, and `wanted` is not the default.
+    """
+    for entry in cache.panel:
+        if wanted not in (PanelConfig().target, entry.target):
+            raise FusionProxyError(
+                f"panel.target is {wanted!r}, but {entry.name} in the teacher cache in "
+                f"{cache.directory} has {entry.target!r}; leave the setting away, or "
+                "make a cache with it by `fusionproxy teach` in another --cache folder"
+            )
 
 
 def check_crop(crop_px: int, cache: TeacherCache) -> None:

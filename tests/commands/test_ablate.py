@@ -12,6 +12,7 @@ import pytest
 from fusionproxy_jax import cli
 from fusionproxy_jax.ablation.plan import plan_rows
 from fusionproxy_jax.ablation.rows import TABLE_4
+from fusionproxy_jax.ablation.speed_file import student_key, write_speeds
 from fusionproxy_jax.config import Config
 from fusionproxy_jax.config.experiment_file import load_experiment
 from fusionproxy_jax.errors import FusionProxyError
@@ -70,7 +71,18 @@ def _ablate(experiment, workdir, *options):
     ]
 
 
-def test_rows_are_trained_measured_and_reported(experiment, tmp_path, capsys):
+def test_rows_are_trained_measured_and_reported(
+    experiment, tmp_path, capsys, monkeypatch
+):
+    def measure(students, workdir):
+        (student,) = students.values()
+        cost = {"parameters": 2_000_000, "frames_per_second": 31.25}
+        key = student_key(dataclasses.asdict(student))
+        found = {"size": [480, 640], "processor": "a chip", "threads": 2}
+        write_speeds(workdir, {**found, "students": {key: cost}})
+
+    # How it measures is tested where it is defined.
+    monkeypatch.setattr("fusionproxy_jax.ablation.speed.measure_speeds", measure)
     options = ("--set", "num_steps=2", "--rows", "c")
     assert cli.run(_ablate(experiment, tmp_path, *options)) == 0
     captured = capsys.readouterr()
@@ -80,7 +92,7 @@ def test_rows_are_trained_measured_and_reported(experiment, tmp_path, capsys):
     assert "samples: 100%" in captured.err
     text = (tmp_path / "table.md").read_text()
     assert "| (c) | dual teacher (average + gaussian), N=3 each | 84 |" in text
-    assert "Frames/s: the student as ONNX" in text
+    assert "Frames/s: the student as ONNX" in text and "| 2.00 M | 31.2 |" in text
     (tmp_path / "table.md").unlink()
     assert cli.run(["ablate", f"--workdir={tmp_path}", "--report"]) == 0
     assert "3 of 16 rows measured" in capsys.readouterr().out

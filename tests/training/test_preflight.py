@@ -1,4 +1,5 @@
 import shutil
+import types
 from pathlib import Path
 
 import jax
@@ -25,6 +26,7 @@ from fusionproxy_jax.training.preflight import (
     check_crop,
     check_disk_space,
     check_held_out,
+    check_target,
     check_teacher,
     check_workdir,
     tree_bytes,
@@ -206,3 +208,15 @@ def test_checkpoints_that_are_there_need_no_more_room(tmp_path, free):
 def test_a_real_disk_has_room_for_nothing_and_none_for_everything(tmp_path):
     needs(tmp_path, state_bytes=0, num_drawings=0)
     assert "TB" in refusal(needs, tmp_path, state_bytes=10**18)
+
+
+def test_another_target_than_the_features_have_is_refused():
+    entry = types.SimpleNamespace(name="clip", target="features_of_mean")
+    cache = types.SimpleNamespace(panel=[entry], directory=Path("cache"))
+    for wanted in ("mean_of_features", "features_of_mean"):
+        # The default is no wish.
+        check_target(wanted, cache)
+    entry.target = "mean_of_features"
+    words = refusal(check_target, "features_of_mean", cache)
+    assert "panel.target is 'features_of_mean', but clip in the teacher cache" in words
+    assert "has 'mean_of_features'" in words
