@@ -202,7 +202,7 @@ def _teach(config: Config, cache: Path) -> dict[str, Any]:
 
 
 def _train(config: Config, cache: Path, workdir: Path) -> None:
-    from fusionproxy_jax.commands.train import progress_line
+    from fusionproxy_jax.commands.training_progress import progress_line
     from fusionproxy_jax.training.loop import train
     from fusionproxy_jax.training.reporting import Progress
 

@@ -4,6 +4,8 @@ import math
 import shutil
 from typing import TYPE_CHECKING, TextIO
 
+from fusionproxy_jax.commands.training_progress import duration
+
 if TYPE_CHECKING:
     from fusionproxy_jax.sweeps.run import SweepProgress
 
@@ -82,12 +84,5 @@ def _speed(progress: "SweepProgress") -> str:
         return ""
     return (
         f"  {population.steps_per_second:.2f} steps/s"
-        f"  {_duration(population.seconds_left)} left"
+        f"  {duration(population.seconds_left)} left"
     )
-
-
-def _duration(seconds: float) -> str:
-    """Returns hours and minutes, or minutes and seconds."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}" if hours else f"{minutes}m{seconds:02d}"

@@ -1,81 +1,15 @@
 """`fusionproxy train`: distils a student from a teacher cache."""
 
-import logging
-import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from fusionproxy_jax.commands.processes import Processes
+from fusionproxy_jax.commands.training_progress import run_and_report
 from fusionproxy_jax.config import Config
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fusionproxy_jax.training.reporting import Progress
-    from fusionproxy_jax.training.run import TrainingResult
-
-
-def _duration(seconds: float) -> str:
-    """Returns hours and minutes, or minutes and seconds."""
-    if seconds != seconds:
-        return "?"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}" if hours else f"{minutes}m{seconds:02d}"
-
-
-def progress_line(progress: "Progress") -> str:
-    """Returns one line: how far, the loss, the speed and the time left."""
-    return (
-        f"step {progress.step}/{progress.num_steps}"
-        f"  loss {progress.metrics['loss']:.4f}"
-        f"  {progress.steps_per_second:.2f} steps/s"
-        f"  {_duration(progress.seconds_left)} left"
-    )
-
-
-def run_and_report(
-    train: "Callable[[Callable[[Progress], None]], TrainingResult]",
-    *,
-    made: str,
-    speaks: bool = True,
-) -> int:
-    """Trains with a progress line on stderr; returns the command's exit code.
-
-    Args:
-        train: Gets what to call at every report.
-        made: What to say is there in the end.
-        speaks: Whether this process says anything.
-    """
-    # Orbax logs the traceback of every writing thread; the error says it once.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
-    live = sys.stderr.isatty()
-
-    def show(progress: "Progress") -> None:
-        start, end = ("\r\x1b[K", "") if live else ("", "\n")
-        print(start + progress_line(progress), end=end, file=sys.stderr, flush=True)
-
-    result = train(show)
-    if live and speaks:
-        print(file=sys.stderr)
-    if result.signal_number is not None:
-        name = signal.Signals(result.signal_number).name
-        if speaks:
-            print(
-                f"stopped by {name} at step {result.step}, checkpoint saved; the same "
-                "command continues",
-                file=sys.stderr,
-            )
-        # Preempted, not failed: a scheduler that starts it again continues it.
-        preempted = result.signal_number == signal.SIGTERM
-        return 0 if preempted else 128 + result.signal_number
-    if speaks:
-        print(f"{result.step} steps done; {made}", file=sys.stderr)
-    return 0
 
 
 @dataclass(frozen=True, kw_only=True)

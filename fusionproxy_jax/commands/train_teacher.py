@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from fusionproxy_jax.commands.processes import Processes
-from fusionproxy_jax.commands.train import run_and_report
+from fusionproxy_jax.commands.training_progress import run_and_report
 from fusionproxy_jax.config import TeacherTrainingConfig
 
 

@@ -7,43 +7,22 @@ when the population ends. The same call on the same folders continues.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
-from fusionproxy_jax.config import Config, to_json
+from fusionproxy_jax.config import Config
 from fusionproxy_jax.errors import FusionProxyError
-from fusionproxy_jax.runtime.files import atomic_path
 from fusionproxy_jax.teachers.cache import TeacherCache, open_cache
-from fusionproxy_jax.training.build import Parts, build_parts
-from fusionproxy_jax.training.checkpoint import Checkpoints
-from fusionproxy_jax.training.first_params import first_params
-from fusionproxy_jax.training.interruption import StopRequest, stop_requests
-from fusionproxy_jax.training.knobs import (
-    TRACED,
-    Knobs,
-    stack_knobs,
-    static_settings,
-)
-from fusionproxy_jax.training.metric_writer import MetricWriter
-from fusionproxy_jax.training.population_report import (
-    PopulationProgress,
-    PopulationReport,
-)
-from fusionproxy_jax.training.population_step import Member, Population, populate
+from fusionproxy_jax.training.build import build_parts
+from fusionproxy_jax.training.knobs import TRACED, stack_knobs, static_settings
+from fusionproxy_jax.training.population_report import PopulationProgress
+from fusionproxy_jax.training.population_run import PopulationResult, PopulationRun
+from fusionproxy_jax.training.population_step import populate
 from fusionproxy_jax.training.preflight import check_disk_space, tree_bytes
-from fusionproxy_jax.training.reporting import Reporter
-from fusionproxy_jax.training.run_identity import check_same_run
-from fusionproxy_jax.training.state import (
-    empty_state_of,
-    new_states,
-    state_shapes_of,
-)
-from fusionproxy_jax.training.student_inputs import StudentInputs, open_inputs
-from fusionproxy_jax.training.student_pictures import StudentPictures
+from fusionproxy_jax.training.state import state_shapes_of
+from fusionproxy_jax.training.student_inputs import open_inputs
 
 __all__ = [
     "TRACED",
@@ -52,20 +31,6 @@ __all__ = [
     "static_settings",
     "train_population",
 ]
-
-
-@dataclass(frozen=True)
-class PopulationResult:
-    """How a population ended."""
-
-    step: int
-    """Updates made in all."""
-    signal_number: int | None
-    """The signal that came, if one did; perhaps in the last step."""
-    died_at: Mapping[str, int | None]
-    """Member -> step that was not finite; None of the living."""
-    seconds_per_step: float | None
-    """Of a step of all members, compilation left out; None where too few were made."""
 
 
 def train_population(
@@ -96,14 +61,14 @@ def train_population(
         FusionProxyError: Members differ in more, or as `train`; a member whose loss
             becomes NaN or infinite is dead, and no error.
     """
-    config = _one_program(members)
+    config, tell = _one_program(members), tell or (lambda sentence: None)
     if isinstance(cache, str | Path):
         cache = open_cache(Path(cache))
-    inputs = open_inputs(config, cache, tell=tell or (lambda sentence: None))
+    inputs = open_inputs(config, cache, tell=tell)
     members = {name: _as_run(each, inputs.config) for name, each in members.items()}
     parts = build_parts(inputs.config, panel=inputs.panel)
     keys = [jax.random.split(jax.random.key(each.seed)) for each in members.values()]
-    init_keys, step_keys = (jax.numpy.stack(own) for own in zip(*keys, strict=True))
+    init_keys, step_keys = (jnp.stack(own) for own in zip(*keys, strict=True))
     population = populate(
         parts.make_step,
         stack_knobs(members),
@@ -119,7 +84,7 @@ def train_population(
         num_drawings=len(members)
         * -(-inputs.config.num_steps // inputs.config.picture_every),
     )
-    run = _PopulationRun(members, inputs, parts, population, dict(member_dirs))
+    run = PopulationRun(members, inputs, parts, population, dict(member_dirs))
     try:
         return run.execute(
             Path(workdir).absolute(), init_keys, progress, tell=tell, wandb=wandb
@@ -149,178 +114,3 @@ def _one_program(members: Mapping[str, Config]) -> Config:
 def _as_run(member: Config, run: Config) -> Config:
     """Returns a member's configuration on the data that all members share."""
     return dataclasses.replace(member, data=run.data, panel=run.panel)
-
-
-@dataclass(frozen=True)
-class _PopulationRun:
-    members: Mapping[str, Config]
-    inputs: StudentInputs
-    parts: Parts
-    population: Population
-    member_dirs: dict[str, Path]
-
-    def execute(
-        self,
-        workdir: Path,
-        init_keys: jax.Array,
-        progress: Callable[[PopulationProgress], None] | None,
-        *,
-        tell: Callable[[str], None] | None,
-        wandb: str | None,
-    ) -> PopulationResult:
-        config = self.inputs.config
-        with ExitStack() as stack:
-            checkpoints = stack.enter_context(
-                closing(Checkpoints(workdir, keep=config.keep_checkpoints))
-            )
-            start = checkpoints.latest_step() or 0
-            everyone = self._first_members(checkpoints, workdir, init_keys, tell)
-            writers: dict[str, MetricWriter] = {}
-            if jax.process_index() == 0:
-                writers = self._open_writers(stack, start, wandb)
-            report = PopulationReport(
-                tuple(self.members),
-                writers,
-                progress if jax.process_index() == 0 else None,
-                died_at=everyone.died_at,
-                num_steps=config.num_steps,
-                batch_size=config.data.batch_size,
-            )
-            reporter = Reporter(self.population.fetch, report, start=start)
-            stop = stack.enter_context(stop_requests())
-            step, everyone = self._advance(
-                start, everyone, checkpoints, reporter, writers, stop
-            )
-        if step == config.num_steps:
-            self._hand_over(everyone, step)
-        return PopulationResult(
-            step=step,
-            signal_number=stop.signal_number,
-            died_at=report.died_at,
-            seconds_per_step=report.seconds_per_step,
-        )
-
-    @property
-    def _meta(self) -> dict:
-        """What the population is made of, as `run_identity` compares it."""
-        metas = {
-            name: self.inputs.metadata(config) for name, config in self.members.items()
-        }
-        shared = next(iter(metas.values()))
-        configs = {name: meta["config"] for name, meta in metas.items()}
-        return {**shared, "config": configs, "config_hash": ""}
-
-    def _first_members(
-        self,
-        checkpoints: Checkpoints,
-        workdir: Path,
-        init_keys: jax.Array,
-        tell: Callable[[str], None] | None,
-    ) -> Member:
-        """Returns the newest members, or new ones; on the host."""
-        optimizer, num_members = self.parts.optimizer, len(self.members)
-        if checkpoints.latest_step() is None:
-            init_params = first_params(
-                self.inputs.config,
-                self.parts.init_params,
-                tell=tell or (lambda sentence: None),
-            )
-            states = new_states(init_params, optimizer, init_keys)
-            died_at = np.zeros(num_members, np.int32)
-            return Member(jax.tree.map(np.asarray, states), died_at)
-        check_same_run(checkpoints.read_meta(), self._meta, workdir=workdir)
-        one = Member(
-            empty_state_of(self.parts.init_params, optimizer), np.zeros((), np.int32)
-        )
-        return checkpoints.restore(
-            jax.tree.map(lambda leaf: np.stack([leaf] * num_members), one)
-        )
-
-    def _open_writers(
-        self, stack: ExitStack, start: int, wandb: str | None
-    ) -> dict[str, MetricWriter]:
-        writers = {}
-        for name, config in self.members.items():
-            folder = self.member_dirs[name]
-            folder.mkdir(parents=True, exist_ok=True)
-            with atomic_path(folder / "config.json") as temporary:
-                temporary.write_text(to_json(config) + "\n")
-            writers[name] = stack.enter_context(
-                closing(
-                    MetricWriter(
-                        folder,
-                        after_step=start,
-                        wandb=wandb,
-                        config=dataclasses.asdict(config),
-                    )
-                )
-            )
-        return writers
-
-    def _advance(
-        self,
-        step: int,
-        everyone: Member,
-        checkpoints: Checkpoints,
-        reporter: Reporter,
-        writers: Mapping[str, MetricWriter],
-        stop: StopRequest,
-    ) -> tuple[int, Member]:
-        """Trains until all steps are done or a stop is asked for; the last on host."""
-        config, population = self.inputs.config, self.population
-        pictures = StudentPictures(self.inputs, self.parts.module)
-        batches, meta = self.inputs.read(step), self._meta
-        placed, on_host, saved_step = population.place(everyone), everyone, step
-        while step < config.num_steps and not stop.reached(checkpoints, step):
-            placed, metrics = population.run(
-                placed, population.place_batch(next(batches))
-            )
-            reporter.add(metrics)
-            step += 1
-            last = step == config.num_steps
-            saving = last or step % config.checkpoint_every == 0
-            drawing = last or step % config.picture_every == 0
-            if step % config.log_every == 0:
-                reporter.report_later()
-            if saving or drawing:
-                reporter.report()
-                on_host = population.fetch(placed)
-            if saving:
-                checkpoints.save(step, on_host, meta)
-                saved_step = step
-            if drawing:
-                self._draw(pictures, writers, step, on_host)
-        if step != saved_step:
-            reporter.report()
-            on_host = population.fetch(placed)
-            checkpoints.save(step, on_host, meta)
-        return step, on_host
-
-    def _draw(
-        self,
-        pictures: StudentPictures,
-        writers: Mapping[str, MetricWriter],
-        step: int,
-        everyone: Member,
-    ) -> None:
-        for number, (name, writer) in enumerate(writers.items()):
-            params = _member(everyone, number).state.ema_params
-            routing = self.parts.route(Knobs.of(self.members[name]))
-            folder = self.member_dirs[name] / "pictures"
-            drawn = pictures.write(folder, step, params, routing)
-            for kind, path in drawn.items():
-                writer.write_image(kind, step, path)
-
-    def _hand_over(self, everyone: Member, step: int) -> None:
-        """Leaves every member's last finite state as a checkpoint of its own run."""
-        for number, (name, config) in enumerate(self.members.items()):
-            member = _member(everyone, number)
-            with closing(Checkpoints(self.member_dirs[name], keep=1)) as checkpoints:
-                reached = int(member.state.step)
-                if checkpoints.latest_step() != reached:
-                    meta = self.inputs.metadata(config)
-                    checkpoints.save(reached, member.state, meta)
-
-
-def _member(everyone: Member, number: int) -> Member:
-    return jax.tree.map(lambda leaf: leaf[number], everyone)

@@ -12,7 +12,8 @@ from PIL import Image
 from tiny_training import TinyCache, make_tile, metric_rows, tiny_batch, tiny_config
 
 from fusionproxy_jax.checkpoints.weights import save_weights
-from fusionproxy_jax.commands.train import Train, progress_line
+from fusionproxy_jax.commands.train import Train
+from fusionproxy_jax.commands.training_progress import progress_line
 from fusionproxy_jax.config import (
     DataConfig,
     LossConfig,

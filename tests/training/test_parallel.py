@@ -12,7 +12,12 @@ from fusionproxy_jax.training.knobs import Knobs
 from fusionproxy_jax.training.panel_features import make_panel_features
 from fusionproxy_jax.training.parallel import parallelize
 from fusionproxy_jax.training.routing import with_routing
-from fusionproxy_jax.training.state import init_state, new_state, student_params
+from fusionproxy_jax.training.state import (
+    init_state,
+    moments_and_average,
+    new_state,
+    student_params,
+)
 from fusionproxy_jax.training.step import make_train_step
 
 # SGD, because Adam hides a gradient that is wrong by a factor.
@@ -152,3 +157,31 @@ def test_the_state_is_donated_and_results_on_the_host_are_not_touched(mode):
     np.testing.assert_array_equal(parallel.unreplicate(moved)["w"], 2.0)
     np.testing.assert_array_equal(kept["w"], 0.0)
     np.testing.assert_array_equal(host["w"], 0.0)
+
+
+def test_moments_and_average_may_be_cut_over_the_devices():
+    optimizer = optax.adam(0.01)
+    parallel = parallelize(
+        lambda axis_name: make_train_step(
+            lambda params, *pair: MODULE.apply({"params": params}, *pair),
+            optimizer,
+            knobs=STILL,
+            axis_name=axis_name,
+        ),
+        mode="jit",
+        batch_size=6,
+        sharded=moments_and_average,
+    )
+    state = parallel.replicate(init_state(MODULE, optimizer, jax.random.key(0)))
+    batch = parallel.shard_batch(tiny_batch(6))
+    state, _ = parallel.run(state, batch, jax.random.key(3))
+
+    def share_here(leaf):
+        return leaf.addressable_data(0).size / leaf.size
+
+    assert {share_here(leaf) for leaf in jax.tree.leaves(state.params)} == {1.0}
+    kernel = ("Conv_0", "kernel")
+    for tree in (state.ema_params, state.opt_state[0].mu, state.opt_state[0].nu):
+        assert share_here(tree[kernel[0]][kernel[1]]) == 0.5
+    # Three values, which two devices cannot share.
+    assert share_here(state.ema_params["Conv_1"]["bias"]) == 1.0

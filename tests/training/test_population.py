@@ -146,17 +146,19 @@ def test_a_member_can_be_exported_as_any_run(trained):
 
 
 def test_a_stopped_population_goes_on_bit_for_bit(tmp_path, tiny_student, monkeypatch):
-    from fusionproxy_jax.training import population as module
+    from fusionproxy_jax.training import population_run as module
 
     class Stop:
         """Asks to stop after `at` steps."""
 
-        signal_number = 15
+        signal_number = None
 
         def __init__(self, at):
             self.at = at
 
         def reached(self, checkpoints, step):
+            if step >= self.at:
+                self.signal_number = 15
             return step >= self.at
 
     def run(root, at):

@@ -98,7 +98,7 @@ def _stop_after(steps):
 
 def _execute(config, workdir, **options):
     """Runs without pictures, whose sampler takes long to compile."""
-    run = dataclasses.replace(_teacher_run(config), draw=lambda *arguments: None)
+    run = dataclasses.replace(_teacher_run(config), draw=lambda *arguments: {})
     return execute(run, workdir, **options)
 
 
