@@ -66,6 +66,7 @@ class Checkpoints:
                 max_to_keep=keep,
                 create=writing,
                 cleanup_tmp_directories=writing,
+                multiprocessing_options=_together() if writing else _alone(),
             ),
         )
 
@@ -148,14 +149,24 @@ class Checkpoints:
 
 def has_checkpoint(workdir: Path) -> bool:
     """Returns whether a run in `workdir` would go on rather than begin."""
-    # Opening a folder that is not there fails.
-    if not (workdir / "checkpoints").is_dir():
-        return False
-    checkpoints = Checkpoints(workdir)
-    try:
-        return checkpoints.latest_step() is not None
-    finally:
-        checkpoints.close()
+    # By the names of whole ones: another process of the run may be opening the folder.
+    return any(path.name.isdecimal() for path in (workdir / "checkpoints").glob("*"))
+
+
+def _together() -> ocp.options.MultiprocessingOptions:
+    return ocp.options.MultiprocessingOptions()
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Returns what lets one of several processes read while the others do not."""
+    if jax.process_count() == 1:
+        return _together()
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index,
+        active_processes={index},
+        barrier_sync_key_prefix=f"reader-{index}",
+    )
 
 
 def load_averaged(workdir: Path) -> tuple[PyTree, dict]:

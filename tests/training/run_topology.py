@@ -15,6 +15,7 @@ from tiny_training import TinyCache, build_tiny, tiny_config
 
 from fusionproxy_jax.config import DataConfig
 from fusionproxy_jax.training import build
+from fusionproxy_jax.training.checkpoint import load_student
 from fusionproxy_jax.training.loop import train
 from fusionproxy_jax.training.processes import join_processes
 
@@ -43,6 +44,9 @@ def main() -> None:
                 TinyCache(),
                 Path(folder) / str(number),
             )
+    if index == 0:
+        # One process alone may read what all have written.
+        load_student(Path(folder) / "0")
 
 
 if __name__ == "__main__":
