@@ -7,15 +7,18 @@ that of the two detectors of panel `compact`):
         --panel.backbones compact --accept-failed-gate
     fusionproxy train --config experiments/roadscene.py --cache runs/roadscene_cache \
         --workdir runs/roadscene
-    fusionproxy evaluate --weights ... after `fusionproxy export`, see README
+    fusionproxy export --workdir runs/roadscene --out runs/roadscene/student \
+        --name roadscene
+    fusionproxy evaluate --pairs "$FUSIONPROXY_DATA"/roadscene \
+        --validation-fraction 0.1 --model runs/roadscene/student/roadscene.onnx
 
 As `msrs.py`, but for what a machine without an accelerator allows: tiles of 128 px, one
 of each of the 154 training pairs, the student that ships by default, compact teachers,
 and 40 epochs. Misalignment is halved with the tiles' side: 5 px of 128.
 
-Hardware: two x86 cores. Expected: 4 min to teach, 6 min to train (0.45 s a step).
+Hardware: two x86 cores. Expected: 3 min to teach, 12 min to train (0.75 s a step).
 
-Measured numbers:
+Measured numbers: none yet; 200 steps of half the batch are in `sweeps/README.md`.
 """
 
 import math
