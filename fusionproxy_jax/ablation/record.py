@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusionproxy_jax.config import Config, to_json
+from fusionproxy_jax.config.identity import differences
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.sweeps.folder import make_folder, member_dir, read_json, write_json
-from fusionproxy_jax.sweeps.settings import differences
 
 if TYPE_CHECKING:
     from fusionproxy_jax.ablation.plan import PlannedRow

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -29,6 +29,27 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
         else:
             flat[prefix + name] = value
     return flat
+
+
+def differences(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    *,
+    ignored: Collection[str] = (),
+) -> list[str]:
+    """Returns a phrase for every setting that differs, by its dotted name.
+
+    Args:
+        old: Nested dicts, as stored.
+        new: The same of another configuration.
+        ignored: Dotted names that may differ.
+    """
+    one, other = flat_settings(old), flat_settings(new)
+    return [
+        f"{name} was {one.get(name)!r} and is now {other.get(name)!r}"
+        for name in sorted(one.keys() | other.keys())
+        if one.get(name) != other.get(name) and name not in ignored
+    ]
 
 
 def from_json(kind: type[T], fields: dict[str, Any]) -> T:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fusionproxy_jax.config import Config, to_json
+from fusionproxy_jax.config.identity import differences
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.runtime.files import atomic_path
 from fusionproxy_jax.runtime.partners import some_names
-from fusionproxy_jax.sweeps.settings import differences
 
 
 def member_dir(workdir: Path, name: str) -> Path:

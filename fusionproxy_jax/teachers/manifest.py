@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from fusionproxy_jax.config import TeacherConfig
+from fusionproxy_jax.config.identity import flat_settings
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.runtime.files import atomic_path
 from fusionproxy_jax.teachers.tiles import Tile, tiles_of
@@ -68,14 +69,14 @@ class Manifest:
     def hash(self) -> str:
         """16 hex digits that change with any teacher setting, weight, pair or pixel."""
         stated = self._stated
-        values = {**stated, "teacher": _without_paths(_flat(stated["teacher"]))}
+        values = {**stated, "teacher": _without_paths(flat_settings(stated["teacher"]))}
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def settings(self) -> dict:
         """Every teacher setting by its dotted name, but for the weights' paths."""
-        return _without_paths(_flat(self.teacher))
+        return _without_paths(flat_settings(self.teacher))
 
     @property
     def tiles(self) -> list[tuple[int, Tile]]:
@@ -208,13 +209,3 @@ def _origin(samples_of: str | None) -> str:
 
 def _without_paths(settings: Mapping) -> dict:
     return {k: v for k, v in settings.items() if not k.endswith(".weights")}
-
-
-def _flat(values: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

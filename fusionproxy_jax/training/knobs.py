@@ -16,6 +16,7 @@ from flax import struct
 from jaxtyping import ScalarLike
 
 from fusionproxy_jax.config import Config
+from fusionproxy_jax.config.identity import flat_settings
 
 # Dotted name in `Config` -> name here. The seed is the one that is no number of the
 # step: it makes the keys.
@@ -106,7 +107,7 @@ def static_settings(config: Config) -> dict[str, Any]:
     """
     settings = {
         name: value
-        for name, value in _flat(dataclasses.asdict(config)).items()
+        for name, value in flat_settings(dataclasses.asdict(config)).items()
         if name not in TRACED
     }
     loss = config.loss
@@ -120,13 +121,3 @@ def static_settings(config: Config) -> dict[str, Any]:
 def _at(config: Any, dotted: str) -> Any:
     part, _, name = dotted.partition(".")
     return getattr(getattr(config, part), name)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -4,8 +4,7 @@ Members differ in numbers (`knobs`) and keys only, which are arrays [m, ...] of 
 program. It steps a chunk of them: over devices a chunk is cut along a mesh axis of its
 own, inside a device its members are vmapped, and no device ever waits for another, as
 what a member does depends on no other member. Chunks take turns on one batch: they are
-calls of the same program, and no loop within it, as the CPU backend computes the body
-of a loop on one core.
+calls of the same program, and no loop within it, which was slower on CPU.
 
 A member whose loss, gradient or parameters are no longer finite is dead: it keeps what
 it had before that step, and nothing of it reaches the others.

@@ -7,6 +7,7 @@ import jax
 
 from fusionproxy_jax import __version__
 from fusionproxy_jax.config import Config, config_hash, to_json
+from fusionproxy_jax.config.identity import differences
 from fusionproxy_jax.errors import FusionProxyError
 
 # What may change between a run and its resumption: it only says when to report, or how
@@ -37,17 +38,6 @@ def run_metadata(config: Config, *, cache_hash: str, cache_config: str) -> dict:
     }
 
 
-def _differences(stored: dict, current: dict, prefix: str = "") -> list[str]:
-    found = []
-    for name in sorted(stored.keys() | current.keys()):
-        old, new = stored.get(name), current.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += _differences(old, new, f"{prefix}{name}.")
-        elif old != new and prefix + name not in _FREE:
-            found.append(f"{prefix}{name} was {old!r} and is now {new!r}")
-    return found
-
-
 def check_same_run(stored: dict, current: dict, *, workdir: Path) -> None:
     """Refuses to continue a run as a different one.
 
@@ -58,7 +48,7 @@ def check_same_run(stored: dict, current: dict, *, workdir: Path) -> None:
     Raises:
         FusionProxyError: A setting or the teacher cache differs; all are named.
     """
-    found = _differences(stored["config"], current["config"])
+    found = differences(stored["config"], current["config"], ignored=_FREE)
     if stored["cache_hash"] != current["cache_hash"]:
         found.append("the teacher cache is another one")
     if stored.get("panel", {}) != current.get("panel", {}):

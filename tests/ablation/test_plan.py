@@ -11,12 +11,12 @@ from ablation_setup import BASE
 from fusionproxy_jax.ablation.plan import cache_name, plan_rows, require_rows
 from fusionproxy_jax.ablation.rows import TABLE_4, lone_backbone
 from fusionproxy_jax.config import LossConfig, TeacherConfig
+from fusionproxy_jax.config.identity import differences, flat_settings
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.losses.pixel import pixel_weights
 from fusionproxy_jax.losses.routing import routing_weights
 from fusionproxy_jax.models.variants import STUDENTS
 from fusionproxy_jax.sweeps.programs import programs_of
-from fusionproxy_jax.sweeps.settings import differences, flat
 
 PAPER = dataclasses.replace(
     BASE,
@@ -33,7 +33,7 @@ def planned():
 
 def _changed(config):
     """Dotted name -> value of what differs from the default."""
-    old, new = (flat(dataclasses.asdict(one)) for one in (PAPER, config))
+    old, new = (flat_settings(dataclasses.asdict(one)) for one in (PAPER, config))
     return {name: new[name] for name in new if new[name] != old[name]}
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusionproxy_jax.config.identity import flat_settings
 from fusionproxy_jax.sweeps.folder import member_dir, read_sweep
 from fusionproxy_jax.sweeps.member_files import (
     Status,
@@ -13,7 +14,7 @@ from fusionproxy_jax.sweeps.member_files import (
     read_scores,
     read_status,
 )
-from fusionproxy_jax.sweeps.settings import flat, varied_settings
+from fusionproxy_jax.sweeps.settings import varied_settings
 
 TEMPERATURE = "loss.routing_temperature"
 # Settings that only repeat a run.
@@ -99,7 +100,7 @@ def gather(workdir: Path) -> SweepRecord:
             MemberRecord(
                 name=name,
                 directory=directory,
-                settings=flat(config),
+                settings=flat_settings(config),
                 status=read_status(directory),
                 rows=read_metrics(directory),
                 num_pairs=None if scores is None else scores.num_pairs,
