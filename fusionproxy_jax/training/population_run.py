@@ -14,7 +14,7 @@ from fusionproxy_jax.runtime.files import atomic_path
 from fusionproxy_jax.training.build import Parts
 from fusionproxy_jax.training.checkpoint import Checkpoints
 from fusionproxy_jax.training.first_params import first_params
-from fusionproxy_jax.training.interruption import StopRequest, stop_requests
+from fusionproxy_jax.training.interruption import stop_requests
 from fusionproxy_jax.training.knobs import Knobs
 from fusionproxy_jax.training.metric_writer import MetricWriter
 from fusionproxy_jax.training.population_report import (
@@ -25,6 +25,7 @@ from fusionproxy_jax.training.population_step import Member, Population
 from fusionproxy_jax.training.reporting import Reporter
 from fusionproxy_jax.training.run_identity import check_same_run
 from fusionproxy_jax.training.state import empty_state_of, new_states
+from fusionproxy_jax.training.stepping import Stepping, advance
 from fusionproxy_jax.training.student_inputs import StudentInputs
 from fusionproxy_jax.training.student_pictures import StudentPictures
 
@@ -103,11 +104,17 @@ class PopulationRun:
             )
             reporter = Reporter(self.population.fetch, report, start=start)
             stop = stack.enter_context(stop_requests())
-            step, everyone = self._advance(
-                start, everyone, checkpoints, reporter, writers, stop
+            step, reached = advance(
+                self._stepping(writers),
+                self.population.place(everyone),
+                start=start,
+                rhythm=config,
+                checkpoints=checkpoints,
+                reporter=reporter,
+                stop=stop,
             )
         if step == config.num_steps:
-            self._hand_over(everyone, step)
+            self._hand_over(everyone if reached is None else reached)
         return PopulationResult(
             step=step,
             signal_number=stop.signal_number,
@@ -172,44 +179,18 @@ class PopulationRun:
             )
         return writers
 
-    def _advance(
-        self,
-        step: int,
-        everyone: Member,
-        checkpoints: Checkpoints,
-        reporter: Reporter,
-        writers: Mapping[str, MetricWriter],
-        stop: StopRequest,
-    ) -> tuple[int, Member]:
-        """Trains until all steps are done or a stop is asked for; the last on host."""
-        config, population = self.inputs.config, self.population
+    def _stepping(self, writers: Mapping[str, MetricWriter]) -> Stepping:
+        population = self.population
         pictures = StudentPictures(self.inputs, self.parts.module)
-        batches, meta = self.inputs.read(step), self._meta
-        placed, on_host, saved_step = population.place(everyone), everyone, step
-        while step < config.num_steps and not stop.reached(checkpoints, step):
-            placed, metrics = population.run(
-                placed, population.place_batch(next(batches))
-            )
-            reporter.add(metrics)
-            step += 1
-            last = step == config.num_steps
-            saving = last or step % config.checkpoint_every == 0
-            drawing = last or step % config.picture_every == 0
-            if step % config.log_every == 0:
-                reporter.report_later()
-            if saving or drawing:
-                reporter.report()
-                on_host = population.fetch(placed)
-            if saving:
-                checkpoints.save(step, on_host, meta)
-                saved_step = step
-            if drawing:
-                self._draw(pictures, writers, step, on_host)
-        if step != saved_step:
-            reporter.report()
-            on_host = population.fetch(placed)
-            checkpoints.save(step, on_host, meta)
-        return step, on_host
+        return Stepping(
+            read=self.inputs.read,
+            run=lambda placed, batch: population.run(
+                placed, population.place_batch(batch)
+            ),
+            fetch=population.fetch,
+            draw=lambda step, everyone: self._draw(pictures, writers, step, everyone),
+            meta=self._meta,
+        )
 
     def _draw(
         self,
@@ -226,7 +207,7 @@ class PopulationRun:
             for kind, path in drawn.items():
                 writer.write_image(kind, step, path)
 
-    def _hand_over(self, everyone: Member, step: int) -> None:
+    def _hand_over(self, everyone: Member) -> None:
         """Leaves every member's last finite state as a checkpoint of its own run."""
         for number, (name, config) in enumerate(self.members.items()):
             member = _member(everyone, number)

@@ -69,7 +69,6 @@ class Population:
         place: Members [m, ...], equal on every process, to their devices, in chunks.
         fetch: Members or metrics, or a list of them, in chunks, as NumPy arrays [m,
             ...] that own their memory; on every process, all of which must call it.
-        num_members: m.
     """
 
     run: Callable[[Chunks[Member], PyTree], tuple[Chunks[Member], Chunks[Metrics]]]
@@ -77,7 +76,6 @@ class Population:
     place_batch: Callable[[PyTree], PyTree]
     place: Callable[[Member], Chunks[Member]]
     fetch: Callable[[PyTree], PyTree]
-    num_members: int
 
 
 def populate(
@@ -175,7 +173,6 @@ def populate(
         place_batch=place(whole),
         place=place_members,
         fetch=fetch,
-        num_members=num_members,
     )
 
 

@@ -20,7 +20,7 @@ from fusionproxy_jax.config import to_json
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.runtime.files import atomic_path
 from fusionproxy_jax.training.checkpoint import Checkpoints
-from fusionproxy_jax.training.interruption import StopRequest, stop_requests
+from fusionproxy_jax.training.interruption import stop_requests
 from fusionproxy_jax.training.metric_writer import MetricWriter
 from fusionproxy_jax.training.parallel import Parallel
 from fusionproxy_jax.training.preflight import check_disk_space, tree_bytes
@@ -38,18 +38,15 @@ from fusionproxy_jax.training.state import (
     new_state,
     state_shapes_of,
 )
+from fusionproxy_jax.training.stepping import Rhythm, Stepping, advance
 
 PyTree = Any
 
 
-class RunConfig(Protocol):
+class RunConfig(Rhythm, Protocol):
     """What a run needs of its configuration, whatever it trains."""
 
-    num_steps: int
     seed: int
-    log_every: int
-    checkpoint_every: int
-    picture_every: int
     keep_checkpoints: int
     data: Any
 
@@ -148,8 +145,14 @@ def execute(
                 start=start,
             )
             stop = stack.enter_context(stop_requests())
-            step = _advance(
-                run, workdir, state, step_key, checkpoints, reporter, writer, stop
+            step, _ = advance(
+                _stepping(run, workdir, step_key, writer),
+                run.parallel.replicate(state),
+                start=start,
+                rhythm=config,
+                checkpoints=checkpoints,
+                reporter=reporter,
+                stop=stop,
             )
     except NotFiniteError as error:
         good = Checkpoints(workdir).latest_step()
@@ -179,43 +182,24 @@ def _first_state(
     return checkpoints.restore(empty_state_of(run.init_params, run.optimizer))
 
 
-def _advance(
-    run: Run,
-    workdir: Path,
-    state: TrainState,
-    step_key: jax.Array,
-    checkpoints: Checkpoints,
-    reporter: Reporter,
-    writer: MetricWriter | None,
-    stop: StopRequest,
-) -> int:
-    """Trains until all steps are done or a stop is asked for; returns the step."""
-    config, parallel = run.config, run.parallel
-    step, saved_step = int(state.step), int(state.step)
-    batches = run.read(step)
-    state = parallel.replicate(state)
-    while step < config.num_steps and not stop.reached(checkpoints, step):
-        batch = parallel.shard_batch(next(batches))
-        state, metrics = parallel.run(state, batch, step_key)
-        reporter.add(metrics)
-        step += 1
-        last = step == config.num_steps
-        saving = last or step % config.checkpoint_every == 0
-        drawing = last or step % config.picture_every == 0
-        if step % config.log_every == 0:
-            reporter.report_later()
-        if saving or drawing:
-            # Before a save: nothing that is not finite is ever kept.
-            reporter.report()
-            host_state = parallel.unreplicate(state)
-        if saving:
-            checkpoints.save(step, host_state, run.meta)
-            saved_step = step
-        if drawing and writer is not None:
-            drawn = run.draw(workdir / "pictures", step, host_state.ema_params)
-            for name, path in drawn.items():
-                writer.write_image(name, step, path)
-    if step != saved_step:
-        reporter.report()
-        checkpoints.save(step, parallel.unreplicate(state), run.meta)
-    return step
+def _stepping(
+    run: Run, workdir: Path, step_key: jax.Array, writer: MetricWriter | None
+) -> Stepping:
+    parallel = run.parallel
+
+    def draw(step: int, state: TrainState) -> None:
+        if writer is None:
+            return
+        drawn = run.draw(workdir / "pictures", step, state.ema_params)
+        for name, path in drawn.items():
+            writer.write_image(name, step, path)
+
+    return Stepping(
+        read=run.read,
+        run=lambda state, batch: parallel.run(
+            state, parallel.shard_batch(batch), step_key
+        ),
+        fetch=parallel.unreplicate,
+        draw=draw,
+        meta=run.meta,
+    )
