@@ -11,12 +11,10 @@ FUSIONPROXY_MODELS that of the two detectors of panel `compact`):
 The twelve members differ in numbers only and train as one program. As an array job of
 four tasks, each with three members: add `--index 0 --count 4` to `--index 3 --count 4`.
 
-Temperatures: what counts is by how much the informativeness of two backbones differs,
-over tau. Over the tiles of this cache (every fourth of 191) that is 0.3 in the median,
-0.04 in the first tenth and 1.3 in the last. So 0.01 gives nearly every place to one
-backbone (mean entropy 0.06 of 1); 0.03, 0.1 and 0.3 lie between (0.16, 0.39, 0.68); the
-usual 1 is close to uniform already (0.91); 3 and 10 (0.98, 0.998) would only repeat
-infinity, which is uniform weighting, row (e) of Table 4.
+Temperatures: the panel's weights are nearly hard at 0.01 (mean entropy 0.06 of 1) and
+nearly uniform at the usual 1 (0.91); 0.03, 0.1 and 0.3 lie between (0.16, 0.38, 0.68).
+Above 1 there is little left to lose, so infinity stands for all of it: uniform
+weighting, row (e) of Table 4.
 
 Hardware: two x86 cores. Expected: about 16 min for 12 x 200 steps of 0.4 s.
 
