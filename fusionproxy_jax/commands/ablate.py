@@ -12,6 +12,7 @@ import tyro
 
 from fusionproxy_jax.commands.sweep_display import SweepDisplay
 from fusionproxy_jax.commands.tile_bars import TileBars
+from fusionproxy_jax.commands.training_progress import exit_code
 from fusionproxy_jax.config import Config, TeacherConfig
 from fusionproxy_jax.errors import FusionProxyError
 
@@ -103,8 +104,7 @@ class Ablate:
                 f"stopped by {signal.Signals(stopped).name}, state saved; the same "
                 "command continues"
             )
-            # Preempted, not failed: a scheduler that starts it again continues it.
-            return 0 if stopped == signal.SIGTERM else 128 + stopped
+            return exit_code(stopped)
         if result.died_at:
             deaths = [f"{name} at step {step}" for name, step in result.died_at.items()]
             display.tell(f"rows died: {', '.join(deaths)}")

@@ -12,6 +12,7 @@ import tyro
 
 from fusionproxy_jax.commands.processes import Processes
 from fusionproxy_jax.commands.sweep_display import SweepDisplay
+from fusionproxy_jax.commands.training_progress import exit_code
 from fusionproxy_jax.errors import FusionProxyError
 from fusionproxy_jax.sweeps.report.best import Criterion
 from fusionproxy_jax.sweeps.report.write import write_report
@@ -102,8 +103,7 @@ class Sweep:
                 f"stopped by {signal.Signals(stopped).name}, state saved; the same "
                 "command continues"
             )
-            # Preempted, not failed: a scheduler that starts it again continues it.
-            return 0 if stopped == signal.SIGTERM else 128 + stopped
+            return exit_code(stopped)
         if result.died_at:
             deaths = [f"{name} at step {step}" for name, step in result.died_at.items()]
             display.tell(

@@ -21,6 +21,12 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes:02d}" if hours else f"{minutes}m{seconds:02d}"
 
 
+def exit_code(signal_number: int) -> int:
+    """Returns the code of a command that a signal stopped, its state saved."""
+    # Preempted is not failed: a scheduler that starts it again continues it.
+    return 0 if signal_number == signal.SIGTERM else 128 + signal_number
+
+
 def progress_line(progress: "Progress") -> str:
     """Returns one line: how far, the loss, the speed and the time left."""
     return (
@@ -63,9 +69,7 @@ def run_and_report(
                 "command continues",
                 file=sys.stderr,
             )
-        # Preempted, not failed: a scheduler that starts it again continues it.
-        preempted = result.signal_number == signal.SIGTERM
-        return 0 if preempted else 128 + result.signal_number
+        return exit_code(result.signal_number)
     if speaks:
         print(f"{result.step} steps done; {made}", file=sys.stderr)
     return 0

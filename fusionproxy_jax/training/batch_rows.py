@@ -58,7 +58,7 @@ def rows_of_process(
 
     Args:
         batch_size: Images of the global batch.
-        devices: Of every process, those of one process beside each other.
+        devices: Of every process, in any order.
         num_parts: Each device takes its rows in so many equal parts.
         process_index: Whose share; this process's by default.
 
@@ -73,7 +73,8 @@ def rows_of_process(
             f"process {process_index} has none of the {len(devices)} devices of the "
             "run; leave it out"
         )
-    before, local = owners.index(process_index), owners.count(process_index)
+    before = sum(owner < process_index for owner in owners)
+    local = owners.count(process_index)
     start = batch_size * before // len(devices)
     stop = batch_size * (before + local) // len(devices)
     if start == stop:

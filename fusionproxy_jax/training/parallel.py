@@ -74,7 +74,12 @@ def parallelize(
     Raises:
         FusionProxyError: A process would get no image.
     """
-    everywhere = list(jax.devices() if devices is None else devices)
+    everywhere = sorted(
+        jax.devices() if devices is None else devices,
+        # On a TPU slice, devices of one process need not be numbered in a row; what a
+        # process has of a global array should be.
+        key=lambda device: (device.process_index, device.id),
+    )
     rows = rows_of_process(batch_size, everywhere, num_parts=num_parts)
     if mode == "pmap":
         return _with_pmap(make_step(BATCH_AXIS), rows, frozen, everywhere)

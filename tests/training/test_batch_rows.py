@@ -39,6 +39,14 @@ def test_every_image_is_in_one_place_and_devices_get_equally_many_rows(
     assert rows - num_parts < batch_size / sum(counts)
 
 
+def test_the_order_of_devices_changes_nothing():
+    ordered = devices(2, 2)
+    interleaved = [ordered[0], ordered[2], ordered[1], ordered[3]]
+    for index in range(2):
+        share = rows_of_process(6, interleaved, process_index=index)
+        assert share == rows_of_process(6, ordered, process_index=index)
+
+
 def test_what_fills_up_weighs_nothing():
     share = rows_of_process(5, devices(2, 2), process_index=1)
     assert (share.own, share.num_rows) == (range(2, 5), 4)
